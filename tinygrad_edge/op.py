@@ -1,0 +1,127 @@
+"""The record of an op: everything the rest of the library may ask of it, in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .dtypes import DType
+
+if TYPE_CHECKING:
+    from .graph import Node, Value
+
+__all__ = ["Kernel", "OPS", "Op", "Refusal", "TensorType", "register"]
+
+
+class TensorType(NamedTuple):
+    """Shape and element type of a value."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.size * self.dtype.itemsize
+
+
+class Kernel(NamedTuple):
+    """A C kernel with its parameters: the name in the table, the struct, its fields."""
+
+    name: str
+    struct: str
+    params: Mapping[str, Any]
+
+
+class Refusal(Exception):  # noqa: N818 - not an error yet: the op's `refuse` turns it into one
+    """A reference or kernel cannot accept the element at a position."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+
+def _no_refusal(node: Node, inputs: list[np.ndarray], position: int) -> Exception:
+    return RuntimeError(f"{node.op.name}: kernel refused element {position}")
+
+
+def moved_bytes(node: Node) -> int:
+    """Bytes read and written when each operand crosses memory once."""
+    return sum(v.nbytes for v in node.inputs) + sum(v.nbytes for v in node.outputs)
+
+
+def one_per_element(node: Node) -> int:
+    """One operation for each element of the largest operand."""
+    return max((v.size for v in (*node.inputs, *node.outputs)), default=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operation.
+
+    Parameters
+    ----------
+    name : str
+        NumPy's or PyTorch's functional name.
+    infer : callable
+        Shape rule: ``infer(*inputs, **attrs)`` gives the outputs' types or raises.
+    reference : callable
+        Meaning: ``reference(*arrays, **attrs)`` gives a tuple of arrays. Short, obvious, any precision.
+    vjp : callable or None
+        ``vjp(node, grad_outputs)`` emits nodes and gives the gradient of each input (or None). A
+        gradient may have the broadcast shape: the engine sums it back. None: see `decompose`.
+    decompose : callable or None
+        ``decompose(*inputs, **attrs)`` emits the same outputs from simpler ops: the derivative of an
+        op without vjp, and its lowering when it has no kernel.
+    differentiable : bool
+        False says that the outputs have no derivative (comparisons, indices, updates).
+    kernel : callable or None
+        ``kernel(node)`` gives the C kernel and its parameters.
+    flops, bytes : callable
+        Cost of a node: arithmetic operations, and bytes to and from memory.
+    inplace : tuple of (output, input)
+        Pairs that may share a buffer when the input dies here.
+    alias : bool
+        The output is the input's memory under another shape; nothing runs.
+    effect : bool
+        Kept although nobody reads its outputs.
+    refuse : callable
+        ``refuse(node, arrays, position)`` gives the error for an element that was not accepted.
+    """
+
+    name: str
+    infer: Callable[..., tuple[TensorType, ...]]
+    reference: Callable[..., tuple[np.ndarray, ...]]
+    vjp: Callable[[Node, tuple[Value | None, ...]], tuple[Value | None, ...]] | None = None
+    decompose: Callable[..., tuple[Value, ...]] | None = None
+    differentiable: bool = True
+    kernel: Callable[[Node], Kernel] | None = None
+    flops: Callable[[Node], int] = one_per_element
+    bytes: Callable[[Node], int] = moved_bytes
+    inplace: tuple[tuple[int, int], ...] = ()
+    alias: bool = False
+    effect: bool = False
+    refuse: Callable[[Node, list[np.ndarray], int], Exception] = field(default=_no_refusal)
+
+    def __repr__(self) -> str:
+        return f"Op({self.name})"
+
+
+OPS: dict[str, Op] = {}
+
+
+def register(op: Op) -> Op:
+    """Enter an op in the table that tests and exporters walk."""
+    if op.name in OPS:
+        raise ValueError(f"op {op.name!r} is registered twice")
+    OPS[op.name] = op
+    return op
