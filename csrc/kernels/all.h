@@ -1,0 +1,10 @@
+/* All that is compiled once for each instruction set. isa_*.c define VL and TABLE and include this inside their target region. */
+#include "../vector.h"
+
+const tge_kernel TABLE[] = {
+#define KERNEL(name) {name, NULL},
+#define KERNEL_WITH_WORKSPACE(name) {name, name##_workspace},
+#include "list.h"
+#undef KERNEL
+#undef KERNEL_WITH_WORKSPACE
+};

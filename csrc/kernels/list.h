@@ -1,0 +1,23 @@
+/* Every kernel, once. The tables of all instruction sets, the names that Python looks up, and the tests come from this list.
+ *
+ * How to add a kernel
+ *   1. Declare its params struct, operands and meaning in kernels.h (the contract).
+ *   2. Write it in a file of its family, kernels/<family>.c:
+ *          static int64_t example_f32(void *const *operand, const void *params)
+ *          {
+ *              const tge_example_params *p = params;
+ *              float *y = operand[0];
+ *              const float *x = operand[1];
+ *              ...
+ *              return 0;
+ *          }
+ *      with the vectors of vector.h and no intrinsics. The file is compiled once for each instruction set, each in a translation unit of
+ *      its own: functions and types are static and need no suffix. Standard headers come from isa.h, never from the kernel file.
+ *   3. If it wants workspace, write static int64_t example_f32_workspace(const void *params, int32_t threads) beside it: bytes
+ *      for `threads` workers. The workspace is the last operand; worker w = tge_worker() takes the w-th part.
+ *   4. Long work goes through tge_parallel (threads.h), in chunks that depend on the shape alone.
+ *   5. Include the family once in kernels/all.h, and add KERNEL(example_f32) or KERNEL_WITH_WORKSPACE(example_f32) below.
+ *   6. Test it in tests/kernels/ against NumPy; Python finds it by name.
+ *
+ * No include guard: the list is read with different meanings of KERNEL and KERNEL_WITH_WORKSPACE.
+ */

@@ -1,0 +1,292 @@
+/* Vectors of VL floats: the only file with intrinsics.
+ *
+ * isa_*.c define VL and at most one of TGE_AVX512, TGE_AVX2, TGE_NEON before they include this file inside their target region.
+ * The arithmetic operators of C work on vf, vi and vu (GCC and Clang vector extensions); a comparison gives a vi of 0 or -1.
+ * Each translation unit holds one instruction set and every function is static, so that names need no suffix.
+ */
+#ifndef TGE_VECTOR_H
+#define TGE_VECTOR_H
+
+typedef float vf __attribute__((vector_size(4 * VL)));
+typedef int32_t vi __attribute__((vector_size(4 * VL)));
+typedef uint32_t vu __attribute__((vector_size(4 * VL)));
+typedef uint16_t vh __attribute__((vector_size(2 * VL)));
+
+typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+typedef int32_t vi_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+typedef uint16_t vh_unaligned __attribute__((vector_size(2 * VL), aligned(2), may_alias));
+
+/* ---- load, store, splat ---- */
+
+static inline vf vload(const float *p) { return *(const vf_unaligned *)p; }
+static inline void vstore(float *p, vf x) { *(vf_unaligned *)p = x; }
+static inline vi viload(const int32_t *p) { return *(const vi_unaligned *)p; }
+static inline void vistore(int32_t *p, vi x) { *(vi_unaligned *)p = x; }
+
+/* x - 0 is x for every x, -0 and NaN included, and folds to a broadcast; 0 + x would be a true addition. */
+static inline vf vsplat(float x) { return x - (vf){0}; }
+static inline vi visplat(int32_t x) { return x - (vi){0}; }
+
+/* 0, 1, 2, ... */
+static inline vi viota(void)
+{
+    vi x;
+    for (int i = 0; i < VL; i++)
+        x[i] = i;
+    return x;
+}
+
+/* The first n lanes (0 <= n <= VL); the others read as zero and are not touched in memory. */
+static inline vf vload_part(const float *p, int64_t n)
+{
+#if defined(TGE_AVX512)
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif defined(TGE_AVX2)
+    return (vf)_mm256_maskload_ps(p, (__m256i)(viota() < visplat((int32_t)n)));
+#else
+    vf x = {0};
+    for (int i = 0; i < VL; i++)
+        if (i < n)
+            x[i] = p[i];
+    return x;
+#endif
+}
+
+static inline void vstore_part(float *p, int64_t n, vf x)
+{
+#if defined(TGE_AVX512)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x);
+#elif defined(TGE_AVX2)
+    _mm256_maskstore_ps(p, (__m256i)(viota() < visplat((int32_t)n)), (__m256)x);
+#else
+    for (int i = 0; i < VL; i++)
+        if (i < n)
+            p[i] = x[i];
+#endif
+}
+
+/* ---- arithmetic ---- */
+
+/* a * b + c. Rounded once where the instruction set can; the build turns contraction off, so that this is the only place where it happens. */
+static inline vf vfma(vf a, vf b, vf c)
+{
+#if defined(TGE_AVX512)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(TGE_AVX2)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(TGE_NEON)
+    return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+
+static inline vf vselect(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+
+/* a > b ? a : b, hence b when either is NaN. */
+static inline vf vmax(vf a, vf b)
+{
+#if defined(TGE_AVX512)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(TGE_AVX2)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return vselect(a > b, a, b);
+#endif
+}
+
+/* a < b ? a : b, hence b when either is NaN. */
+static inline vf vmin(vf a, vf b)
+{
+#if defined(TGE_AVX512)
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(TGE_AVX2)
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return vselect(a < b, a, b);
+#endif
+}
+
+/* The maximum as NumPy means it: NaN when either is NaN. */
+static inline vf vmax_nan(vf a, vf b) { return vselect(a == a, vmax(a, b), a); }
+static inline vf vmin_nan(vf a, vf b) { return vselect(a == a, vmin(a, b), a); }
+
+static inline vf vabs(vf x) { return (vf)((vi)x & visplat(0x7fffffff)); }
+
+static inline vf vsqrt(vf x)
+{
+#if defined(TGE_AVX512)
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif defined(TGE_AVX2)
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#elif defined(TGE_NEON)
+    return (vf)vsqrtq_f32((float32x4_t)x);
+#else
+    for (int i = 0; i < VL; i++)
+        x[i] = sqrtf(x[i]);
+    return x;
+#endif
+}
+
+/* e^x within 1 ulp, 2 without a fused multiply-add; subnormal results, overflow to infinity, zero and NaN as in libm.
+ * x = n ln 2 + r with |r| <= ln 2 / 2; a polynomial gives e^r; 2^n is applied in two steps, because n reaches from -150 to 128. */
+static inline vf vexp(vf x)
+{
+    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, found in the low bits */
+    x = vmin(vsplat(89.0f), vmax(vsplat(-104.0f), x));
+    vf shifted = vfma(x, vsplat(1.44269504f), vsplat(shift));
+    vf n = shifted - shift;
+    vf r = vfma(n, vsplat(-0.693145752f), x); /* ln 2 in two parts: n times the first is exact */
+    r = vfma(n, vsplat(-1.42860677e-6f), r);
+    vf p = vsplat(1.38888889e-3f);
+    p = vfma(p, r, vsplat(8.33333333e-3f));
+    p = vfma(p, r, vsplat(4.16666667e-2f));
+    p = vfma(p, r, vsplat(1.66666667e-1f));
+    p = vfma(p, r, vsplat(0.5f));
+    p = vfma(p * r, r, r) + 1.0f;
+    vi power = (vi)shifted - (vi)vsplat(shift);
+    vi half = power >> 1;
+    return p * (vf)((half + 127) << 23) * (vf)((power - half + 127) << 23);
+}
+
+/* ---- 16-bit floats: uint16_t in memory, rounded to nearest even ---- */
+
+static inline vf vload_half(const uint16_t *p)
+{
+#if defined(TGE_AVX512)
+    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#elif defined(TGE_AVX2)
+    return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#elif defined(TGE_NEON)
+    return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+#else
+    /* Exponent and fraction moved into place are the value times 2^-112, subnormals included; infinity and NaN get the top exponent. */
+    vu h = __builtin_convertvector(*(const vh_unaligned *)p, vu);
+    vu bits = (h & 0x7fff) << 13;
+    vf value = (vf)bits * 0x1p112f;
+    vu special = (vu)(bits >= (0x7c00u << 13)) & 0x7f800000u;
+    vu quiet = (vu)(bits > (0x7c00u << 13)) & 0x00400000u;
+    return (vf)((vu)value | special | quiet | ((h & 0x8000) << 16));
+#endif
+}
+
+static inline void vstore_half(uint16_t *p, vf x)
+{
+#if defined(TGE_AVX512)
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(TGE_AVX2)
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(TGE_NEON)
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)x)));
+#else
+    vu sign = ((vu)x >> 16) & 0x8000;
+    vu bits = (vu)x & 0x7fffffff;
+    vu normal = (bits - (112u << 23) + 0xfff + ((bits >> 13) & 1)) >> 13;
+    vu subnormal = (vu)((vf)bits + 0.5f) - (126u << 23); /* adding 0.5 leaves exactly the ten bits that stay */
+    vu nan = 0x7e00 | ((bits >> 13) & 0x3ff);
+    vu tiny = (vu)(bits < (113u << 23)), huge = (vu)(bits >= 0x477ff000u), is_nan = (vu)(bits > 0x7f800000u);
+    vu h = (tiny & subnormal) | (~tiny & normal);
+    h = (huge & 0x7c00) | (~huge & h);
+    h = (is_nan & nan) | (~is_nan & h);
+    *(vh_unaligned *)p = __builtin_convertvector(h | sign, vh);
+#endif
+}
+
+static inline vf vload_bfloat16(const uint16_t *p)
+{
+    return (vf)(__builtin_convertvector(*(const vh_unaligned *)p, vu) << 16);
+}
+
+static inline void vstore_bfloat16(uint16_t *p, vf x)
+{
+    vu bits = (vu)x, is_nan = (vu)(x != x);
+    vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    *(vh_unaligned *)p = __builtin_convertvector((is_nan & ((bits >> 16) | 0x40)) | (~is_nan & rounded), vh);
+}
+
+/* ---- sixteen lanes, whatever VL is ----
+ *
+ * A sum over memory adds element i into lane i % 16 and ends with one fixed tree, so that its bits do not depend on the vector width. */
+
+typedef struct { vf part[16 / VL]; } wide;
+
+static inline wide wide_splat(float x)
+{
+    wide w;
+    for (int i = 0; i < 16 / VL; i++)
+        w.part[i] = vsplat(x);
+    return w;
+}
+
+static inline wide wide_load(const float *p)
+{
+    wide w;
+    for (int i = 0; i < 16 / VL; i++)
+        w.part[i] = vload(p + i * VL);
+    return w;
+}
+
+/* The first n of sixteen; the others read as zero. */
+static inline wide wide_load_part(const float *p, int64_t n)
+{
+    wide w;
+    for (int i = 0; i < 16 / VL; i++) {
+        int64_t left = n - i * VL;
+        w.part[i] = left <= 0 ? (vf){0} : left >= VL ? vload(p + i * VL) : vload_part(p + i * VL, left);
+    }
+    return w;
+}
+
+static inline wide wide_add(wide a, wide b)
+{
+    for (int i = 0; i < 16 / VL; i++)
+        a.part[i] += b.part[i];
+    return a;
+}
+
+static inline wide wide_subtract(wide a, wide b)
+{
+    for (int i = 0; i < 16 / VL; i++)
+        a.part[i] -= b.part[i];
+    return a;
+}
+
+/* a * b + c */
+static inline wide wide_fma(wide a, wide b, wide c)
+{
+    for (int i = 0; i < 16 / VL; i++)
+        c.part[i] = vfma(a.part[i], b.part[i], c.part[i]);
+    return c;
+}
+
+static inline wide wide_max(wide a, wide b)
+{
+    for (int i = 0; i < 16 / VL; i++)
+        a.part[i] = vmax_nan(a.part[i], b.part[i]);
+    return a;
+}
+
+static inline float wide_sum(wide w)
+{
+    float lane[16];
+    for (int i = 0; i < 16 / VL; i++)
+        vstore(lane + i * VL, w.part[i]);
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            lane[i] += lane[i + half];
+    return lane[0];
+}
+
+/* NaN when any lane is. */
+static inline float wide_max_across(wide w)
+{
+    float lane[16];
+    for (int i = 0; i < 16 / VL; i++)
+        vstore(lane + i * VL, w.part[i]);
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            lane[i] = lane[i] > lane[i + half] || lane[i] != lane[i] ? lane[i] : lane[i + half];
+    return lane[0];
+}
+
+#endif
