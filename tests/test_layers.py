@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# A room is a module or a folder of the package. It imports rooms of its own row and of the rows below it, never from above.
+# A room is a module or a folder of the package. It imports from its own row and from rows below.
 HOUSE = """
     cli
     models data testing
@@ -22,7 +22,7 @@ HOUSE = """
     op
     dtypes errors
 """
-# What an import inside a function may fetch: heavy, and needed by a command, never by a training step.
+# What a function may import: heavy, and needed by a command, never by a training step.
 LAZY = {"rich", "matplotlib", "PIL"}
 
 PACKAGE = Path(__file__).parents[1] / "tinygrad_edge"
@@ -35,7 +35,7 @@ def room_of(file):
 
 
 def imports(tree, package):
-    """Absolute name of each thing imported, with its node. What only a type checker reads does not count."""
+    """Absolute name of each thing imported, with its node; what only type checkers read apart."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
