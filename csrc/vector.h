@@ -7,14 +7,19 @@
 #ifndef TGE_VECTOR_H
 #define TGE_VECTOR_H
 
+/* For loops that take the function of their body as an argument: inlined, the call is gone. */
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 typedef float vf __attribute__((vector_size(4 * VL)));
 typedef int32_t vi __attribute__((vector_size(4 * VL)));
 typedef uint32_t vu __attribute__((vector_size(4 * VL)));
 typedef uint16_t vh __attribute__((vector_size(2 * VL)));
+typedef uint8_t vb __attribute__((vector_size(VL)));
 
 typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef int32_t vi_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef uint16_t vh_unaligned __attribute__((vector_size(2 * VL), aligned(2), may_alias));
+typedef uint8_t vb_unaligned __attribute__((vector_size(VL), aligned(1), may_alias));
 
 /* ---- load, store, splat ---- */
 
@@ -26,6 +31,9 @@ static inline void vistore(int32_t *p, vi x) { *(vi_unaligned *)p = x; }
 /* x - 0 is x for every x, -0 and NaN included, and folds to a broadcast; 0 + x would be a true addition. */
 static inline vf vsplat(float x) { return x - (vf){0}; }
 static inline vi visplat(int32_t x) { return x - (vi){0}; }
+
+static inline vb vbload(const uint8_t *p) { return *(const vb_unaligned *)p; }
+static inline void vbstore(uint8_t *p, vb x) { *(vb_unaligned *)p = x; }
 
 /* 0, 1, 2, ... */
 static inline vi viota(void)

@@ -1,6 +1,9 @@
 /* All that is compiled once for each instruction set. isa_*.c define VL and TABLE and include this inside their target region. */
 #include "../vector.h"
 
+#include "elementwise.c"
+#include "compare.c"
+
 const tge_kernel TABLE[] = {
 #define KERNEL(name) {name, NULL},
 #define KERNEL_WITH_WORKSPACE(name) {name, name##_workspace},

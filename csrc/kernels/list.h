@@ -21,3 +21,10 @@
  *
  * No include guard: the list is read with different meanings of KERNEL and KERNEL_WITH_WORKSPACE.
  */
+
+KERNEL(elementwise_f32)
+KERNEL(elementwise_i32)
+KERNEL(compare_f32)
+KERNEL(compare_i32)
+KERNEL(logical_bool)
+KERNEL(where_b32)
