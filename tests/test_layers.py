@@ -20,6 +20,7 @@ HOUSE = """
     ops
     graph
     op
+    safetensors files
     dtypes errors
 """
 # What a function may import: heavy, and needed by a command, never by a training step.
