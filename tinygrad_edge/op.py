@@ -35,11 +35,15 @@ class TensorType(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A C kernel with its parameters: the name in the table, the struct, its fields."""
+    """A C kernel with its parameters: the name in the table, the struct, its fields.
+
+    Its operands are the node's outputs, then `inputs` (numbers of the node's inputs; None means all).
+    """
 
     name: str
     struct: str
     params: Mapping[str, Any]
+    inputs: tuple[int, ...] | None = None
 
 
 class Refusal(Exception):  # noqa: N818 - not an error yet: the op's `refuse` turns it into one
@@ -85,7 +89,7 @@ class Op:
     differentiable : bool
         False says that the outputs have no derivative (comparisons, indices, updates).
     kernel : callable or None
-        ``kernel(node)`` gives the C kernel and its parameters.
+        ``kernel(node)`` gives the C kernel and its parameters, or a list of kernels to run in turn.
     flops, bytes : callable
         Cost of a node: arithmetic operations, and bytes to and from memory.
     inplace : tuple of (output, input)
@@ -104,7 +108,7 @@ class Op:
     vjp: Callable[[Node, tuple[Value | None, ...]], tuple[Value | None, ...]] | None = None
     decompose: Callable[..., tuple[Value, ...]] | None = None
     differentiable: bool = True
-    kernel: Callable[[Node], Kernel] | None = None
+    kernel: Callable[[Node], Kernel | list[Kernel]] | None = None
     flops: Callable[[Node], int] = one_per_element
     bytes: Callable[[Node], int] = moved_bytes
     inplace: tuple[tuple[int, int], ...] = ()

@@ -1,0 +1,372 @@
+"""The graph of a training step: values, nodes, cells.
+
+A value is made by one node and may be read by many. Nodes are numbered as they are made, and that
+number is the order of a graph: a graph is the ancestors of its outputs and effects, sorted. To move a
+node is to make it again. Nodes compare by identity: two equal ones are never merged, because merging
+would quietly undo recomputation.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .dtypes import DType
+from .errors import DTypeError, GraphError, ShapeError
+from .op import Op, TensorType
+
+__all__ = ["Cell", "Graph", "Node", "Value", "ancestors", "emit", "marked", "verify"]
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_numbers = itertools.count()
+
+
+class Marks:
+    """What new nodes are marked with: their part of the step, module path, and line of user code."""
+
+    __slots__ = ("part", "scope", "source")
+
+    def __init__(self) -> None:
+        self.part = "forward"
+        self.scope: tuple[str, ...] = ()
+        self.source: tuple[str, int] | None = None
+
+
+marks = Marks()
+
+
+@contextmanager
+def marked(**changes: Any) -> Iterator[None]:
+    """Mark the nodes made inside with another ``part``, ``scope`` or ``source``."""
+    before = {name: getattr(marks, name) for name in changes}
+    for name, mark in changes.items():
+        setattr(marks, name, mark)
+    try:
+        yield
+    finally:
+        for name, mark in before.items():
+            setattr(marks, name, mark)
+
+
+def user_line() -> tuple[str, int]:
+    """File and line of the innermost caller outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+class Cell:
+    """A named piece of state: a parameter, a statistic, a moment, a generator.
+
+    Parameters
+    ----------
+    name : str
+        For the ledger and for snapshots.
+    shape : tuple of int
+    dtype : DType
+    kind : str
+        ``parameter``, ``buffer``, ``optimizer`` or ``index``: its row in the ledger.
+    initial : callable, optional
+        Makes the first array. It runs when the cell is first used, so that a policy may still change
+        what the cell is.
+    """
+
+    __slots__ = ("name", "type", "kind", "_initial", "_array", "version", "__weakref__")
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: DType,
+        kind: str,
+        initial: Callable[[], np.ndarray] | None = None,
+    ) -> None:
+        self.name = name
+        self.type = TensorType(tuple(shape), dtype)
+        self.kind = kind
+        self._initial = initial
+        self._array: np.ndarray | None = None
+        self.version = 0
+
+    @property
+    def array(self) -> np.ndarray:
+        """The present contents; runs write them in place."""
+        if self._array is None:
+            if self._initial is None:
+                raise GraphError(f"cell {self.name!r} of a plan has no storage of its own")
+            first = self._initial()
+            self._array = aligned(self.type)
+            self._array[...] = first
+            self._initial = None
+        return self._array
+
+    def blank(self) -> Cell:
+        """The same description without the contents, for a plan that outlives a model."""
+        return Cell(self.name, self.type.shape, self.type.dtype, self.kind)
+
+    def __repr__(self) -> str:
+        return f"Cell({self.name}: {self.type.dtype}{list(self.type.shape)}, {self.kind})"
+
+
+def aligned(tensor_type: TensorType, boundary: int = 64) -> np.ndarray:
+    """Make an uninitialised array that starts on a boundary, as the kernels expect."""
+    raw = np.empty(tensor_type.nbytes + boundary, np.uint8)
+    start = -raw.ctypes.data % boundary
+    return raw[start : start + tensor_type.nbytes].view(tensor_type.dtype.numpy).reshape(tensor_type.shape)
+
+
+class Value:
+    """One output of a node.
+
+    ``data`` is its array once it has been computed outside a plan; ``handle`` is a weak reference to the
+    tensor that a user holds on it.
+    """
+
+    __slots__ = ("node", "index", "type", "data", "handle")
+
+    def __init__(self, node: Node, index: int, tensor_type: TensorType) -> None:
+        self.node = node
+        self.index = index
+        self.type = tensor_type
+        self.data: np.ndarray | None = None
+        self.handle: Any = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return self.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        """Element type."""
+        return self.type.dtype
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.type.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        return self.type.nbytes
+
+    @property
+    def name(self) -> str:
+        """Readable name: number, op, and which output."""
+        suffix = f".{self.index}" if len(self.node.outputs) > 1 else ""
+        return f"%{self.node.number}:{self.node.op.name}{suffix}"
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.dtype}{list(self.shape)}>"
+
+
+class Node:
+    """One application of an op. Its inputs never change; its number is its place in the order."""
+
+    __slots__ = ("number", "op", "inputs", "attrs", "outputs", "part", "scope", "source", "kind")
+
+    def __init__(
+        self, op: Op, inputs: tuple[Value, ...], attrs: dict[str, Any], types: Iterable[TensorType]
+    ) -> None:
+        self.number = next(_numbers)
+        self.op = op
+        self.inputs = inputs
+        self.attrs = attrs
+        self.outputs = tuple(Value(self, i, t) for i, t in enumerate(types))
+        self.part = marks.part
+        self.scope = marks.scope
+        self.source = marks.source or user_line()
+        self.kind: str | None = None  # a row of the ledger, where the maker knows it (gradient)
+
+    def again(self, inputs: tuple[Value, ...], **attrs: Any) -> Node:
+        """Make the same node once more, later in the order, on other inputs."""
+        copy = Node.__new__(Node)
+        copy.number = next(_numbers)
+        copy.op = self.op
+        copy.inputs = inputs
+        copy.attrs = {**self.attrs, **attrs} if attrs else self.attrs
+        copy.outputs = tuple(Value(copy, v.index, v.type) for v in self.outputs)
+        copy.part, copy.scope, copy.source, copy.kind = self.part, self.scope, self.source, self.kind
+        return copy
+
+    @property
+    def path(self) -> str:
+        """Dotted path of the module that made it, empty outside modules."""
+        return ".".join(self.scope)
+
+    def __repr__(self) -> str:
+        made = ", ".join(f"{v.dtype}{list(v.shape)}" for v in self.outputs)
+        read = ", ".join(v.name for v in self.inputs)
+        attrs = ", ".join(f"{k}={v}" for k, v in self.attrs.items() if not isinstance(v, Graph))
+        text = f"%{self.number} = {self.op.name}({read}{'; ' if attrs else ''}{attrs}) -> {made or '()'}"
+        return f"{text}  # {self.part} {self.path}".rstrip()
+
+
+def emit(op: Op, *inputs: Value, **attrs: Any) -> Node:
+    """Make a node after checking shapes; an error names the op, the shapes and the line of user code."""
+    try:
+        types = op.infer(*inputs, **attrs)
+    except (ShapeError, DTypeError) as error:
+        file, line = marks.source or user_line()
+        got = ", ".join(f"{v.dtype}{list(v.shape)}" for v in inputs)
+        raise type(error)(f"{op.name}: {error} (inputs {got}; {file}:{line})") from None
+    return Node(op, inputs, attrs, types)
+
+
+def _refuse_to_run(*_: Any, **__: Any) -> tuple[np.ndarray, ...]:
+    raise GraphError("this node has no meaning of its own; the plan binds or expands it")
+
+
+def _structural(name: str, infer: Callable[..., tuple[TensorType, ...]], **facts: Any) -> Op:
+    """An op that the plan binds to memory or that a phase expands, and that no kernel runs."""
+    return Op(name, infer, _refuse_to_run, flops=lambda node: 0, bytes=lambda node: 0, **facts)
+
+
+#: An array from outside: an argument of a step, a captured tensor, a number such as a learning rate.
+INPUT = _structural("input", lambda *, type: (type,), differentiable=False)
+#: The present version of a cell.
+READ = _structural("read", lambda *, cell: (cell.type,), differentiable=False)
+#: The next version of a cell; its output is a read of that version.
+ASSIGN = _structural("assign", lambda value, *, cell: (cell.type,), differentiable=False, effect=True)
+#: Gradients of one value with respect to others, given the cotangent; autodiff expands it.
+GRADIENT = _structural("gradient", lambda of, cotangent, *wrt: tuple(v.type for v in wrt))
+
+
+def new_input(tensor_type: TensorType, data: np.ndarray | None = None) -> Value:
+    """Make an input; with data it is bound to that array, which is read when the graph runs."""
+    value = emit(INPUT, type=tensor_type).outputs[0]
+    value.data = data
+    return value
+
+
+def ancestors(values: Iterable[Value], effects: Iterable[Node] = ()) -> list[Node]:
+    """All nodes that the values and effects need, in order."""
+    stack = [v.node for v in values] + list(effects)
+    found = set(stack)
+    while stack:
+        for value in stack.pop().inputs:
+            node = value.node
+            if node not in found:
+                found.add(node)
+                stack.append(node)
+    return sorted(found, key=lambda node: node.number)
+
+
+class Graph:
+    """An ordered list of nodes with its outputs and effects.
+
+    Parameters
+    ----------
+    outputs : iterable of Value
+        Results, in the order in which they leave.
+    effects : iterable of Node
+        Nodes that must run although nobody reads their outputs (assignments, checks).
+    inputs : iterable of Value, optional
+        Inputs in the order in which they are bound; those that no node reads stay bound. By default,
+        the input nodes in order.
+    """
+
+    def __init__(
+        self,
+        outputs: Iterable[Value],
+        effects: Iterable[Node] = (),
+        inputs: Iterable[Value] | None = None,
+    ) -> None:
+        self.outputs = tuple(outputs)
+        self.effects = tuple(sorted(effects, key=lambda node: node.number))
+        self.nodes = tuple(ancestors(self.outputs, self.effects))
+        found = [n.outputs[0] for n in self.nodes if n.op is INPUT]
+        self.inputs = tuple(found if inputs is None else inputs)
+        cells = (n.attrs["cell"] for n in self.nodes if n.op is READ or n.op is ASSIGN)
+        self.cells: tuple[Cell, ...] = tuple(dict.fromkeys(cells))
+
+    def readers(self) -> dict[Value, list[Node]]:
+        """For each value, the nodes that read it, in order."""
+        found: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                found.setdefault(value, []).append(node)
+        return found
+
+    def saved(self) -> list[Value]:
+        """Values of the forward part that the backward part reads; derived, never declared."""
+        found: dict[Value, None] = {}
+        for node in self.nodes:
+            if node.part == "backward":
+                for value in node.inputs:
+                    if value.node.part == "forward" and value.node.op is not READ:
+                        found[value] = None
+        return list(found)
+
+    def rewrite(self, visit: Callable[[Node, tuple[Value, ...]], Iterable[Value] | None]) -> Graph:
+        """Make every node again, in order.
+
+        ``visit(node, inputs)`` may give the values that stand for the node's outputs, built from the
+        already rewritten inputs; None copies the node. What nobody needs any more is gone.
+        """
+        new: dict[Value, Value] = {}
+        effects: list[Node] = []
+        kept = set(self.effects)
+        for node in self.nodes:
+            inputs = tuple(new[v] for v in node.inputs)
+            outputs = visit(node, inputs)
+            if outputs is None:
+                copy = node.again(inputs)
+                outputs = copy.outputs
+                if node in kept:
+                    effects.append(copy)
+            new.update(zip(node.outputs, outputs, strict=True))
+        # An input that nothing reads any more keeps its place in the binding order.
+        inputs_now = [new[v] if v in new else v for v in self.inputs]
+        return Graph([new[v] for v in self.outputs], effects, inputs_now)
+
+    def __str__(self) -> str:
+        lines = [repr(node) for node in self.nodes]
+        return "\n".join([*lines, f"return {', '.join(v.name for v in self.outputs)}"])
+
+
+def verify(graph: Graph) -> Graph:
+    """Check the rules of a graph and give it back.
+
+    Raises
+    ------
+    GraphError
+        A value is read before it is made; an output's type is not what the op's rule gives; a version
+        of a cell is read after it was overwritten, or overwritten twice.
+    """
+    made: set[Value] = set()
+    version_of: dict[Value, tuple[Cell, Value]] = {}  # values that live in a cell
+    newest: dict[Cell, Value] = {}
+    for node in graph.nodes:
+        for value in node.inputs:
+            if value not in made:
+                raise GraphError(f"{node!r} reads {value.name} before it is made")
+            cell_version = version_of.get(value)
+            if cell_version and newest[cell_version[0]] is not cell_version[1]:
+                raise GraphError(f"{node!r} reads {value.name} after cell {cell_version[0].name!r} was overwritten")
+        expected = tuple(node.op.infer(*node.inputs, **node.attrs))
+        if expected != tuple(v.type for v in node.outputs):
+            raise GraphError(f"{node!r}: the op's rule gives {expected}")
+        if node.op is READ or node.op is ASSIGN:
+            cell, value = node.attrs["cell"], node.outputs[0]
+            if node.op is READ and cell in newest:
+                raise GraphError(f"{node!r} reads cell {cell.name!r} after it was read or assigned; use that value")
+            if node.op is ASSIGN and node.inputs[0].type != cell.type:
+                raise GraphError(f"{node!r} assigns {node.inputs[0].type} to {cell!r}")
+            newest[cell] = value
+            version_of[value] = (cell, value)
+        elif node.op.alias and node.inputs[0] in version_of:
+            version_of[node.outputs[0]] = version_of[node.inputs[0]]
+        made.update(node.outputs)
+    for value in graph.outputs:
+        if value not in made:
+            raise GraphError(f"output {value.name} is never made")
+    return graph

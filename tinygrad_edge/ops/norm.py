@@ -1,0 +1,236 @@
+"""Batch normalisation (Ioffe & Szegedy 2015) over all axes but the second.
+
+``batch_norm`` is a composite of two ops: ``batch_norm_stats`` reduces, ``batch_norm_apply`` is one cheap pass
+that can be made again from the input and two numbers a channel. One definition everywhere:
+``scale = gamma / sqrt(var + eps)`` and ``y = (x - mean) * scale + beta``, with the biased variance.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import DTypeError, ShapeError
+from ..graph import Node, Value, emit
+from ..op import Kernel, Op, TensorType, register
+from .elementwise import add, divide, multiply, promote, sqrt, subtract
+from .fill import constant
+from .reduce import mean as mean_over
+from .reduce import sum_
+from .shape import reshape
+
+Gradients = tuple[Value | None, ...]
+
+
+def _axes(ndim: int) -> tuple[int, ...]:
+    return tuple(a for a in range(ndim) if a != 1)
+
+
+def _channelwise(v: np.ndarray, ndim: int) -> np.ndarray:
+    return v.reshape(-1, *(1,) * (ndim - 2))
+
+
+def _per_channel(v: Value, like: Value) -> Value:
+    """View a value of one number a channel so that it broadcasts against images."""
+    return reshape(v, (v.size, *(1,) * (len(like.shape) - 2)))
+
+
+def _check(x: Value, *channels: Value) -> None:
+    if len(x.shape) < 2:
+        raise ShapeError("expected [N, C, ...]")
+    if not x.dtype.is_float or any(v.dtype is not x.dtype for v in channels):
+        raise DTypeError("inputs must be floats of one dtype")
+    if any(v.shape != (x.shape[1],) for v in channels):
+        raise ShapeError(f"expected one number for each of {x.shape[1]} channels")
+
+
+def _stats_type(x: Value) -> tuple[TensorType, ...]:
+    _check(x)
+    if x.size == 0:
+        raise ShapeError("the statistics of an empty batch do not exist")
+    return (TensorType((x.shape[1],), x.dtype),) * 2
+
+
+def _apply_type(
+    x: Value, mean: Value, var: Value, gamma: Value, beta: Value, *, eps: float
+) -> tuple[TensorType, ...]:
+    _check(x, mean, var, gamma, beta)
+    return (x.type,)
+
+
+def _norm_type(x: Value, gamma: Value, beta: Value, *, eps: float) -> tuple[TensorType, ...]:
+    _check(x, gamma, beta)
+    return (x.type, *_stats_type(x))
+
+
+def _backward_type(
+    gy: Value, x: Value, mean: Value, var: Value, gamma: Value, *, eps: float
+) -> tuple[TensorType, ...]:
+    _check(x, mean, var, gamma)
+    if gy.type != x.type:
+        raise ShapeError("the output gradient must have the input's type")
+    return x.type, gamma.type, gamma.type
+
+
+# ---- meaning ----
+
+
+def _stats(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    axes = _axes(x.ndim)
+    mean = x.mean(axes, dtype=np.float64)
+    var = np.square(x - _channelwise(mean, x.ndim)).mean(axes)
+    return mean.astype(x.dtype), var.astype(x.dtype)
+
+
+def _apply(x, mean, var, gamma, beta, *, eps: float) -> tuple[np.ndarray, ...]:
+    scale = gamma / np.sqrt(var + x.dtype.type(eps))
+    centred = x - _channelwise(mean, x.ndim)
+    return (centred * _channelwise(scale, x.ndim) + _channelwise(beta, x.ndim),)
+
+
+def _norm(x, gamma, beta, *, eps: float) -> tuple[np.ndarray, ...]:
+    mean, var = _stats(x)
+    return (*_apply(x, mean, var, gamma, beta, eps=eps), mean, var)
+
+
+def _backward(gy, x, mean, var, gamma, *, eps: float) -> tuple[np.ndarray, ...]:
+    axes, ndim = _axes(x.ndim), x.ndim
+    rstd = 1 / np.sqrt(var + x.dtype.type(eps))
+    normal = (x - _channelwise(mean, ndim)) * _channelwise(rstd, ndim)
+    grad_beta, grad_gamma = gy.sum(axes), (gy * normal).sum(axes)
+    n = x.size // x.shape[1]
+    pulled = _channelwise(grad_beta / n, ndim) + normal * _channelwise(grad_gamma / n, ndim)
+    return (gy - pulled) * _channelwise(gamma * rstd, ndim), grad_gamma, grad_beta
+
+
+# ---- the same from simpler ops: their derivatives ----
+
+
+def _decompose_stats(x: Value) -> tuple[Value, ...]:
+    axes = _axes(len(x.shape))
+    mean = mean_over(x, axes)
+    centred = subtract(x, _per_channel(mean, x))
+    return mean, mean_over(multiply(centred, centred), axes)
+
+
+def _rstd(var: Value, eps: float) -> Value:
+    return divide(constant(1.0, var.dtype), sqrt(add(var, constant(eps, var.dtype))))
+
+
+def _decompose_apply(
+    x: Value, mean: Value, var: Value, gamma: Value, beta: Value, *, eps: float
+) -> tuple[Value, ...]:
+    scale = multiply(gamma, _rstd(var, eps))
+    centred = subtract(x, _per_channel(mean, x))
+    return (add(multiply(centred, _per_channel(scale, x)), _per_channel(beta, x)),)
+
+
+def _decompose_norm(x: Value, gamma: Value, beta: Value, *, eps: float) -> tuple[Value, ...]:
+    mean, var = emit(_STATS, x).outputs
+    return (*emit(_APPLY, x, mean, var, gamma, beta, eps=eps).outputs, mean, var)
+
+
+def _decompose_backward(
+    gy: Value, x: Value, mean: Value, var: Value, gamma: Value, *, eps: float
+) -> tuple[Value, ...]:
+    axes = _axes(len(x.shape))
+    rstd = _rstd(var, eps)
+    normal = multiply(subtract(x, _per_channel(mean, x)), _per_channel(rstd, x))
+    grad_beta, grad_gamma = sum_(gy, axes), sum_(multiply(gy, normal), axes)
+    share = constant(x.shape[1] / x.size, x.dtype)
+    pulled = add(
+        _per_channel(multiply(grad_beta, share), x),
+        multiply(normal, _per_channel(multiply(grad_gamma, share), x)),
+    )
+    scale = multiply(gamma, rstd)
+    return multiply(subtract(gy, pulled), _per_channel(scale, x)), grad_gamma, grad_beta
+
+
+def _norm_vjp(node: Node, g: Gradients) -> Gradients:
+    """One pass gives all three; gradients of the statistics themselves, where asked for, are added."""
+    x, gamma, _ = node.inputs
+    _, mean, var = node.outputs
+    grad_x = grad_gamma = grad_beta = None
+    if g[0] is not None:
+        grad_x, grad_gamma, grad_beta = emit(_BACKWARD, g[0], x, mean, var, gamma, **node.attrs).outputs
+    share = constant(x.shape[1] / x.size, x.dtype)
+    if g[1] is not None:
+        by_mean = multiply(_per_channel(multiply(g[1], share), x), constant(1.0, x.dtype))
+        grad_x = by_mean if grad_x is None else add(grad_x, by_mean)
+    if g[2] is not None:
+        twice = multiply(g[2], multiply(share, constant(2.0, x.dtype)))
+        by_var = multiply(subtract(x, _per_channel(mean, x)), _per_channel(twice, x))
+        grad_x = by_var if grad_x is None else add(grad_x, by_var)
+    return grad_x, grad_gamma, grad_beta
+
+
+# ---- records ----
+
+
+def _kernel(which: int) -> object:
+    """Bind a batch-norm kernel; `which` input is the image."""
+
+    def bind(node: Node) -> Kernel:
+        n, c, *rest = node.inputs[which].shape
+        inner = math.prod(rest)
+        fields = {"n": n, "c": c, "inner": inner, "n_stride": c * inner, "c_stride": inner}
+        fields["eps"] = node.attrs.get("eps", 0.0)
+        return Kernel(f"{node.op.name}_f32", "tge_batch_norm_params", fields)
+
+    return bind
+
+
+_STATS = register(
+    Op(
+        "batch_norm_stats",
+        _stats_type,
+        _stats,
+        decompose=_decompose_stats,
+        kernel=_kernel(0),
+        flops=lambda node: 4 * node.inputs[0].size,
+    )
+)
+_APPLY = register(
+    Op(
+        "batch_norm_apply",
+        _apply_type,
+        _apply,
+        decompose=_decompose_apply,
+        kernel=_kernel(0),
+        flops=lambda node: 3 * node.inputs[0].size,
+        inplace=((0, 0),),
+    )
+)
+_BACKWARD = register(
+    Op(
+        "batch_norm_backward",
+        _backward_type,
+        _backward,
+        decompose=_decompose_backward,
+        kernel=_kernel(1),
+        flops=lambda node: 10 * node.inputs[1].size,
+    )
+)
+_NORM = register(
+    Op(
+        "batch_norm",
+        _norm_type,
+        _norm,
+        _norm_vjp,
+        decompose=_decompose_norm,
+        flops=lambda node: 7 * node.inputs[0].size,
+    )
+)
+
+
+def batch_norm(x: Value, gamma: Value, beta: Value, eps: float) -> tuple[Value, Value, Value]:
+    """Normalise by the batch's own statistics; gives y, mean and biased variance."""
+    x, gamma, beta = promote(x, gamma, beta, floating=True)
+    y, mean, var = emit(_NORM, x, gamma, beta, eps=eps).outputs
+    return y, mean, var
+
+
+def batch_norm_apply(x: Value, mean: Value, var: Value, gamma: Value, beta: Value, eps: float) -> Value:
+    """Normalise by given statistics."""
+    return emit(_APPLY, *promote(x, mean, var, gamma, beta, floating=True), eps=eps).outputs[0]

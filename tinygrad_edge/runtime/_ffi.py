@@ -1,0 +1,194 @@
+"""The door to the compiled kernels: the only importer of ``tinygrad_edge._native``.
+
+What passes through is checked here, because C believes what it is told: arrays become pointers in
+:func:`pointer`, parameters become bytes in :func:`params`, kernels are found by name.
+
+The compiled module may be missing (no C compiler at build time). Then :func:`available` is false
+and everything else raises a :class:`~tinygrad_edge.errors.BuildError` that says why.
+"""
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..errors import BuildError, DTypeError
+
+try:
+    from tinygrad_edge._native import ffi, lib as _lib
+except ImportError as error:
+    ffi = _lib = None
+    _missing = str(error)
+
+ISA_VARIABLE = "TINYGRAD_EDGE_ISA"
+
+
+def available() -> bool:
+    """Whether the compiled module is there."""
+    return _lib is not None
+
+
+def why_unavailable() -> str | None:
+    """Why the compiled module is not there; None when it is."""
+    if available():
+        return None
+    return f"the native module was not built, or does not load ({_missing}); reinstall with a C compiler"
+
+
+@functools.cache
+def library() -> Any:
+    """Return the functions of ``csrc/kernels.h``, set up once: instruction set and threads.
+
+    Raises
+    ------
+    BuildError
+        The module is missing, or ``TINYGRAD_EDGE_ISA`` names a set that cannot be used.
+    """
+    if not available():
+        raise BuildError(f"{why_unavailable()}, or use the numpy runtime")
+    name = os.environ.get(ISA_VARIABLE)
+    if name and _choose(_lib, name) != 0:
+        usable = ", ".join(_supported(_lib))
+        raise BuildError(
+            f"{ISA_VARIABLE}={name} is not an instruction set that this processor and this build "
+            f"can use; expected one of {usable}, or nothing for the first of them"
+        )
+    _lib.tge_threads_set(_usable_processors())
+    return _lib
+
+
+def _usable_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):  # what taskset or a container leaves us
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# ---- instruction sets and threads ----
+
+
+def _name(lib: Any, isa: int) -> str:
+    return ffi.string(lib.tge_isa_name(isa)).decode()
+
+
+def _supported(lib: Any) -> list[str]:
+    sets = range(lib.tge_isa_count())
+    return [_name(lib, isa) for isa in sets if lib.tge_isa_supported(isa)]
+
+
+def _choose(lib: Any, name: str) -> int:
+    names = [_name(lib, isa) for isa in range(lib.tge_isa_count())]
+    return lib.tge_isa_choose(names.index(name)) if name in names else -1
+
+
+def isas() -> list[str]:
+    """Names of the instruction sets that this processor can use, best first."""
+    return _supported(library())
+
+
+def isa() -> str:
+    """Name of the instruction set in use."""
+    return _name(library(), library().tge_isa_current())
+
+
+def choose_isa(name: str) -> None:
+    """Use another instruction set from now on; a BuildError names those there are."""
+    if _choose(library(), name) != 0:
+        raise BuildError(f"no instruction set {name!r} here; expected one of {', '.join(isas())}")
+
+
+def threads() -> int:
+    """How many threads kernels may use, the caller's included."""
+    return library().tge_threads_get()
+
+
+def set_threads(count: int) -> None:
+    """Let kernels use `count` threads; results do not depend on it, workspaces do."""
+    if count < 1:
+        raise ValueError(f"expected at least 1 thread, got {count}")
+    library().tge_threads_set(count)
+
+
+# ---- what passes into C ----
+
+
+def pointer(array: np.ndarray, writable: bool = False) -> Any:
+    """Return the address of a contiguous array, which the returned object keeps alive.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        C-contiguous, of one of the library's element types, in native byte order.
+    writable : bool
+        Whether C will write to it.
+
+    Raises
+    ------
+    DTypeError
+        The kernels have no such element type.
+    ValueError
+        The array is not contiguous, or read-only though it is to be written.
+    """
+    dtypes.of_array(array)
+    if not array.flags.c_contiguous:
+        raise ValueError(f"expected a contiguous array, got strides {array.strides}")
+    if writable and not array.flags.writeable:
+        raise ValueError("expected an array that can be written, got a read-only one")
+    return ffi.from_buffer("char[]", array, require_writable=writable)
+
+
+def params(struct: str, fields: Mapping[str, Any]) -> bytes:
+    """Return a parameter struct of ``csrc/kernels.h`` as bytes.
+
+    Parameters
+    ----------
+    struct : str
+        Its name, as ``"tge_matmul_params"``.
+    fields : mapping
+        Numbers, lists of numbers, or names of enumerators (``"TGE_ADD"``); what is absent is 0.
+
+    Raises
+    ------
+    DTypeError
+        No such struct, or a field or a name that it does not have.
+    """
+    lib = library()
+    try:
+        values = {k: getattr(lib, v) if isinstance(v, str) else v for k, v in fields.items()}
+        return bytes(ffi.buffer(ffi.new(f"{struct} *", values)))
+    except (ffi.error, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise DTypeError(f"{struct} does not fit {dict(fields)}: {error}") from error
+
+
+def kernel_names() -> list[str]:
+    """Names of all kernels, in the order of the table."""
+    lib = library()
+    return [ffi.string(lib.tge_kernel_name(i)).decode() for i in range(lib.tge_kernel_count())]
+
+
+@functools.cache
+def kernel(name: str) -> int:
+    """Return the index of a kernel in the table.
+
+    Raises
+    ------
+    BuildError
+        The compiled module has no such kernel: it is older than the Python that asks.
+    """
+    index = library().tge_kernel_find(name.encode())
+    if index < 0:
+        raise BuildError(f"the native module has no kernel {name!r}; build it again")
+    return index
+
+
+def workspace(name: str, fields: bytes, threads: int) -> int:
+    """Bytes of workspace that a kernel wants for these params on at most `threads` threads."""
+    return library().tge_kernel_workspace(kernel(name), ffi.from_buffer(fields), threads)
+
+
+def call(name: str, operands: Sequence[Any], fields: bytes) -> int:
+    """Call one kernel on pointers (outputs, inputs, workspace) and return its status."""
+    pointers = ffi.new("void *[]", list(operands))
+    return library().tge_kernel_call(kernel(name), pointers, ffi.from_buffer(fields))
