@@ -31,7 +31,7 @@ __all__ = ["bfloat16", "load", "save"]
 #: type's own metadata tells them from integers, here and in ``array.dtype.metadata``.
 bfloat16 = np.dtype(np.uint16, metadata={"safetensors": "BF16"})
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -133,8 +133,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
         raise FileError(f"{os.fspath(path)} is no intact safetensors file: {reason}") from error
 
 
-def _unfit(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str | None:
-    """Why the format cannot hold these, or None."""
+def _unfit(arrays: Mapping[Any, np.ndarray], metadata: Mapping[Any, Any]) -> str | None:
+    """Say why the format cannot hold these, or None."""
     for name, text in metadata.items():
         if not isinstance(name, str) or not isinstance(text, str):
             return f"metadata maps strings to strings, not {name!r} to {text!r}"
@@ -149,16 +149,16 @@ def _unfit(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str
 
 
 def _dtype(array: np.ndarray) -> str | None:
-    """The format's name for an array's element type."""
+    """Name an array's element type as the format does."""
     if array.dtype.metadata:
         return array.dtype.metadata.get("safetensors")
     return _NAMES.get(array.dtype.newbyteorder("<"))
 
 
-def _bytes(array: np.ndarray) -> np.ndarray:
-    """An array's bytes in the file's order: a view, where it is laid out so already."""
+def _bytes(array: np.ndarray) -> memoryview:
+    """Return an array's bytes as the file has them; its own, where they are laid out so already."""
     little = array.dtype.newbyteorder("<")
-    return np.ascontiguousarray(array, little).reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(array, little).reshape(-1).view(np.uint8).data
 
 
 def _json(value: Any) -> bytes:
@@ -166,7 +166,7 @@ def _json(value: Any) -> bytes:
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
-    """A checksum of all that a file holds, wherever in the file it stands."""
+    """Sum up all that a file holds, wherever in the file it stands."""
     contents = [
         (name, _dtype(array), array.shape, zlib.crc32(_bytes(array)))
         for name, array in sorted(arrays.items())
@@ -210,7 +210,7 @@ def _read(file: BufferedReader, size: int) -> tuple[dict[str, np.ndarray], dict[
 
 
 def _read_header(file: BufferedReader, size: int) -> tuple[dict[str, Any], int]:
-    """What the JSON header says, and how many bytes follow it."""
+    """Return what the JSON header says, and how many bytes follow it."""
     length = int.from_bytes(file.read(8), "little")
     if length > size - 8:
         raise FileError(f"a header of {length} bytes does not fit into a file of {size}")
@@ -263,7 +263,7 @@ def _read_array(file: BufferedReader, entry: _Entry) -> np.ndarray:
     except (ValueError, MemoryError) as error:  # NumPy cannot hold (0, 2**62, 2**62) either
         raise FileError(f"tensor {entry.name!r} of shape {entry.shape} is too large") from error
     data = array.reshape(-1).view(np.uint8)
-    if file.readinto(data) != array.nbytes:
+    if file.readinto(data.data) != array.nbytes:
         raise FileError(f"it ended within tensor {entry.name!r} while it was read")
     if entry.dtype == bool and data.max(initial=0) > 1:
         raise FileError(f"tensor {entry.name!r} is BOOL, but one of its bytes is {data.max()}")
