@@ -3,6 +3,9 @@
 
 #include "elementwise.c"
 #include "compare.c"
+#include "cast.c"
+#include "copy.c"
+#include "matmul.c"
 
 const tge_kernel TABLE[] = {
 #define KERNEL(name) {name, NULL},

@@ -28,3 +28,10 @@ KERNEL(compare_f32)
 KERNEL(compare_i32)
 KERNEL(logical_bool)
 KERNEL(where_b32)
+
+KERNEL(cast)
+KERNEL(full)
+KERNEL(arange_i32)
+KERNEL(copy)
+
+KERNEL_WITH_WORKSPACE(matmul_f32)

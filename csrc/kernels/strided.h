@@ -9,6 +9,7 @@ enum { CHUNK = 32768 };
 
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t abs_i64(int64_t a) { return a < 0 ? -a : a; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static inline int64_t product(int32_t ndim, const int64_t *shape)
