@@ -2,15 +2,12 @@
 #ifndef TGE_STRIDED_H
 #define TGE_STRIDED_H
 
+#include "integers.h"
+
 enum { MAX_NDIM = 8 };
 
 /* Elements in one chunk of parallel work: worth waking a thread for, and fine enough to share out. */
 enum { CHUNK = 32768 };
-
-static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t abs_i64(int64_t a) { return a < 0 ? -a : a; }
-static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static inline int64_t product(int32_t ndim, const int64_t *shape)
 {
