@@ -196,7 +196,8 @@ int32_t tge_kernel_count(void);
 const char *tge_kernel_name(int32_t kernel);
 /* The index of a kernel, or -1. */
 int32_t tge_kernel_find(const char *name);
-/* Bytes of workspace that a kernel wants for these params and at most this many threads; 0 for most. */
+/* Bytes of workspace that a kernel wants for these params and at most this many threads; 0 for most. The same for every instruction set,
+ * so that a plan is; but a plan made for fewer threads must not run with more. */
 int64_t tge_kernel_workspace(int32_t kernel, const void *params, int32_t threads);
 /* Call one kernel (tests, benchmarks). */
 int64_t tge_kernel_call(int32_t kernel, void *const *operand, const void *params);
@@ -220,9 +221,11 @@ int32_t tge_threads_get(void);
 /* A pointer: bases[slot] + offset bytes. */
 typedef struct { int32_t slot; int32_t reserved; int64_t offset; } tge_operand;
 
-/* One kernel call. operand indexes the program's operands, params its parameter bytes.
+/* One kernel call with at most TGE_MAX_OPERANDS operands. operand indexes the program's operands; params is an offset into its parameter
+ * bytes, a multiple of 8.
  * kernel == -1 is a loop: params is a tge_loop_params; the next `body` calls run `count` times. Its operands are pairs {destination slot,
  * stride in bytes} {source slot, offset}: before iteration i, bases[destination] = bases[source] + offset + i * stride. */
+enum { TGE_MAX_OPERANDS = 32 };
 typedef struct { int32_t kernel; int32_t operands; int64_t operand; int64_t params; } tge_call;
 typedef struct { int64_t count; int64_t body; } tge_loop_params;
 

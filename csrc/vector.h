@@ -157,6 +157,51 @@ static inline vf vexp(vf x)
     return p * (vf)((half + 127) << 23) * (vf)((power - half + 127) << 23);
 }
 
+/* ---- transposition ---- */
+
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
+#endif
+
+/* Lanes of a and b in turn, from their lower or their upper halves. */
+static inline vf vinterleave_low(vf a, vf b)
+{
+#if VL == 16
+    return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#elif VL == 8
+    return SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#else
+    return SHUFFLE(a, b, 0, 4, 1, 5);
+#endif
+}
+
+static inline vf vinterleave_high(vf a, vf b)
+{
+#if VL == 16
+    return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif VL == 8
+    return SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+    return SHUFFLE(a, b, 2, 6, 3, 7);
+#endif
+}
+
+/* Transpose VL rows in place: log2(VL) perfect shuffles of the whole square. */
+static inline void vtranspose(vf row[VL])
+{
+    for (int stage = VL; stage > 1; stage /= 2) {
+        vf next[VL];
+        for (int i = 0; i < VL / 2; i++) {
+            next[2 * i] = vinterleave_low(row[i], row[i + VL / 2]);
+            next[2 * i + 1] = vinterleave_high(row[i], row[i + VL / 2]);
+        }
+        for (int i = 0; i < VL; i++)
+            row[i] = next[i];
+    }
+}
+
 /* ---- 16-bit floats: uint16_t in memory, rounded to nearest even ---- */
 
 static inline vf vload_half(const uint16_t *p)

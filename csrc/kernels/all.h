@@ -5,6 +5,7 @@
 #include "compare.c"
 #include "cast.c"
 #include "copy.c"
+#include "reduce.c"
 #include "matmul.c"
 
 const tge_kernel TABLE[] = {

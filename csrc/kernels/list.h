@@ -34,4 +34,8 @@ KERNEL(full)
 KERNEL(arange_i32)
 KERNEL(copy)
 
+KERNEL(sum_f32)
+KERNEL(sum_i32)
+KERNEL(max_f32)
+
 KERNEL_WITH_WORKSPACE(matmul_f32)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..errors import BuildError, DTypeError
+from ..errors import BuildError
 
 try:
     from tinygrad_edge._native import ffi, lib as _lib
@@ -35,7 +35,7 @@ def why_unavailable() -> str | None:
     """Why the compiled module is not there; None when it is."""
     if available():
         return None
-    return f"the native module was not built, or does not load ({_missing}); reinstall with a C compiler"
+    return f"the native module is missing or does not load ({_missing}); install with a C compiler"
 
 
 @functools.cache
@@ -148,18 +148,10 @@ def params(struct: str, fields: Mapping[str, Any]) -> bytes:
         Its name, as ``"tge_matmul_params"``.
     fields : mapping
         Numbers, lists of numbers, or names of enumerators (``"TGE_ADD"``); what is absent is 0.
-
-    Raises
-    ------
-    DTypeError
-        No such struct, or a field or a name that it does not have.
     """
     lib = library()
-    try:
-        values = {k: getattr(lib, v) if isinstance(v, str) else v for k, v in fields.items()}
-        return bytes(ffi.buffer(ffi.new(f"{struct} *", values)))
-    except (ffi.error, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise DTypeError(f"{struct} does not fit {dict(fields)}: {error}") from error
+    values = {k: getattr(lib, v) if isinstance(v, str) else v for k, v in fields.items()}
+    return bytes(ffi.buffer(ffi.new(f"{struct} *", values)))
 
 
 def kernel_names() -> list[str]:
