@@ -171,7 +171,7 @@ class Value:
 class Node:
     """One application of an op. Its inputs never change; its number is its place in the order."""
 
-    __slots__ = ("number", "op", "inputs", "attrs", "outputs", "part", "scope", "source", "kind")
+    __slots__ = ("number", "op", "inputs", "attrs", "outputs", "part", "scope", "source")
 
     def __init__(
         self, op: Op, inputs: tuple[Value, ...], attrs: dict[str, Any], types: Iterable[TensorType]
@@ -184,7 +184,6 @@ class Node:
         self.part = marks.part
         self.scope = marks.scope
         self.source = marks.source or user_line()
-        self.kind: str | None = None  # a row of the ledger, where the maker knows it (gradient)
 
     def again(self, inputs: tuple[Value, ...], **attrs: Any) -> Node:
         """Make the same node once more, later in the order, on other inputs."""
@@ -194,7 +193,7 @@ class Node:
         copy.inputs = inputs
         copy.attrs = {**self.attrs, **attrs} if attrs else self.attrs
         copy.outputs = tuple(Value(copy, v.index, v.type) for v in self.outputs)
-        copy.part, copy.scope, copy.source, copy.kind = self.part, self.scope, self.source, self.kind
+        copy.part, copy.scope, copy.source = self.part, self.scope, self.source
         return copy
 
     @property
@@ -247,14 +246,17 @@ def new_input(tensor_type: TensorType, data: np.ndarray | None = None) -> Value:
     return value
 
 
-def ancestors(values: Iterable[Value], effects: Iterable[Node] = ()) -> list[Node]:
-    """All nodes that the values and effects need, in order."""
-    stack = [v.node for v in values] + list(effects)
+def ancestors(
+    values: Iterable[Value], effects: Iterable[Node] = (), until: Iterable[Value] = ()
+) -> list[Node]:
+    """All nodes that the values and effects need, in order; not beyond the values in `until`."""
+    given = set(until)
+    stack = [v.node for v in values if v not in given] + list(effects)
     found = set(stack)
     while stack:
         for value in stack.pop().inputs:
             node = value.node
-            if node not in found:
+            if node not in found and value not in given:
                 found.add(node)
                 stack.append(node)
     return sorted(found, key=lambda node: node.number)

@@ -116,6 +116,11 @@ class Op:
     effect: bool = False
     refuse: Callable[[Node, list[np.ndarray], int], Exception] = field(default=_no_refusal)
 
+    @property
+    def may_refuse(self) -> bool:
+        """Whether a run may fail here, so that no state may change before."""
+        return self.refuse is not _no_refusal
+
     def __repr__(self) -> str:
         return f"Op({self.name})"
 

@@ -45,6 +45,11 @@ def copy_kernel(
     return Kernel("copy", "tge_copy_params", fields)
 
 
+def contiguous_copy(value: Value) -> Kernel:
+    """Bind a copy of all of a value."""
+    return copy_kernel(value, (value.size,), ((1,), 0), ((1,), 0))
+
+
 # ---- reshape: the same memory ----
 
 _RESHAPE = register(

@@ -184,3 +184,62 @@ def call(name: str, operands: Sequence[Any], fields: bytes) -> int:
     """Call one kernel on pointers (outputs, inputs, workspace) and return its status."""
     pointers = ffi.new("void *[]", list(operands))
     return library().tge_kernel_call(kernel(name), pointers, ffi.from_buffer(fields))
+
+
+# ---- programs ----
+
+
+class Bases:
+    """The pointers that a program's slots are bound to; keeps their arrays alive."""
+
+    def __init__(self, slots: int) -> None:
+        self.pointers = ffi.new("void *[]", max(slots, 1))
+        self._arrays: list[np.ndarray | None] = [None] * max(slots, 1)
+        self._views: list[Any] = [None] * max(slots, 1)
+
+    def set(self, slot: int, array: np.ndarray, writable: bool = False) -> None:
+        """Bind a slot to an array."""
+        if self._arrays[slot] is not array:
+            self._views[slot] = view = pointer(array, writable)
+            self._arrays[slot] = array
+            self.pointers[slot] = view
+
+    def array(self, slot: int) -> np.ndarray:
+        """What a slot is bound to."""
+        array = self._arrays[slot]
+        assert array is not None
+        return array
+
+
+class Program:
+    """Calls in C form.
+
+    Parameters
+    ----------
+    calls : sequence of (kernel, operands, first operand, offset of params)
+    operands : sequence of (slot, 0, offset)
+    params : bytes
+    """
+
+    def __init__(self, calls: Sequence[tuple], operands: Sequence[tuple], params: bytes) -> None:
+        self._lib = library()
+        self._calls = ffi.new("tge_call[]", list(calls) or 1)
+        self._operands = ffi.new("tge_operand[]", list(operands) or 1)
+        self._params = ffi.new("char[]", params or 1)
+        self._stop = ffi.new("int32_t *")
+        self._where = ffi.new("int64_t *")
+
+    def run(self, bases: Bases, first: int, last: int) -> tuple[int, int]:
+        """Run calls [first, last): a status (0 is well), and the call that it is of."""
+        self._stop[0] = 0
+        status = self._lib.tge_run(
+            self._calls,
+            self._operands,
+            self._params,
+            bases.pointers,
+            first,
+            last,
+            self._stop,
+            self._where,
+        )
+        return status, self._where[0]

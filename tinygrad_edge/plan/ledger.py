@@ -1,0 +1,131 @@
+"""The ledger: which bytes are live at each moment, and what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..graph import Graph, Value
+from .pack import Block, live_bytes
+from .storage import Buffer, Storage
+
+__all__ = ["KINDS", "Entry", "Ledger", "Saved", "megabytes"]
+
+#: Rows of the ledger. Together they are the peak, to the byte.
+KINDS = (
+    "parameter",
+    "buffer",
+    "optimizer",
+    "index",
+    "gradient",
+    "saved",
+    "temporary",
+    "workspace",
+    "input",
+    "output",
+    "padding",
+)
+
+
+class Entry(NamedTuple):
+    """One live value of the arena at a moment."""
+
+    name: str
+    kind: str
+    nbytes: int
+    value: Value | None  # None: workspace
+
+
+class Saved(NamedTuple):
+    """A value that crosses from forward to backward."""
+
+    name: str
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    readers: tuple[str, ...]
+
+
+class Ledger:
+    """What is live when, and why.
+
+    Parameters
+    ----------
+    graph : Graph
+    storage : Storage
+        Packed.
+    """
+
+    def __init__(self, graph: Graph, storage: Storage) -> None:
+        self.graph = graph
+        self.storage = storage
+        self._saved = set(graph.saved())
+        self._readers = graph.readers()
+        self._gradients = self._find_gradients()
+
+    def _find_gradients(self) -> set[Value]:
+        """What the backward part makes and the update part, or the caller, reads."""
+        read = [v for n in self.graph.nodes if n.part == "update" for v in n.inputs]
+        return {v for v in (*read, *self.graph.outputs) if v.node.part == "backward"}
+
+    def kind(self, value: Value) -> str:
+        """Row of a value in the arena."""
+        if value in self._saved or any(v in self._saved for v in self._views(value)):
+            return "saved"
+        if value in self._gradients or any(v in self._gradients for v in self._views(value)):
+            return "gradient"
+        return "temporary"
+
+    def _views(self, value: Value) -> Iterable[Value]:
+        for node in self._readers.get(value, ()):
+            if node.op.alias:
+                yield node.outputs[0]
+                yield from self._views(node.outputs[0])
+
+    def live(self, time: int) -> list[Entry]:
+        """Arena entries that are live at a moment, in order of their offset."""
+        found = [b for b in self.storage.buffers if b.start <= time <= b.end]
+        return [self._entry(b, time) for b in sorted(found, key=lambda b: b.offset)]
+
+    def _entry(self, buffer: Buffer, time: int) -> Entry:
+        value = next((v for since, v in reversed(buffer.lives) if since <= time), None)
+        if value is None:
+            return Entry("workspace", "workspace", buffer.nbytes, None)
+        return Entry(self.name(value), self.kind(value), buffer.nbytes, value)
+
+    @staticmethod
+    def name(value: Value) -> str:
+        """Module path and op of a value."""
+        node = value.node
+        own = node.op.name if len(node.outputs) == 1 else f"{node.op.name}.{value.index}"
+        return f"{node.path}.{own}" if node.scope else own
+
+    def live_bytes(self) -> list[int]:
+        """Sum of live arena bytes at each moment."""
+        moments = len(self.storage.moments)
+        blocks = [Block(b.start, min(b.end, moments - 1), b.nbytes) for b in self.storage.buffers]
+        sums = live_bytes(blocks)
+        return sums + [0] * (moments - len(sums))
+
+    def saved(self) -> list[Saved]:
+        """The values that cross from forward to backward, in the order in which they are made."""
+        return [
+            Saved(
+                self.name(v),
+                v.node.path,
+                v.shape,
+                v.dtype.name,
+                v.nbytes,
+                tuple(n.op.name for n in self._readers[v] if n.part == "backward"),
+            )
+            for v in self.graph.saved()
+        ]
+
+
+def megabytes(nbytes: float) -> str:
+    """Bytes in the unit that reads best, decimal."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if nbytes >= size:
+            return f"{nbytes / size:.2f} {unit}"
+    return f"{int(nbytes)} B"

@@ -1,0 +1,137 @@
+"""Packing: offsets in one arena for blocks whose lifetimes are known.
+
+Pure arithmetic: no graph, no ops. Greedy placement in several orders, then a short local search. The sum
+of live bytes at the worst moment bounds every packing from below, so the search stops when it gets there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["ALIGNMENT", "Block", "live_bytes", "pack"]
+
+#: Blocks start on multiples of this many bytes: the widest vector, and a cache line.
+ALIGNMENT = 64
+
+_SEARCH_ROUNDS = 60
+
+
+class Block(NamedTuple):
+    """Bytes that are needed from moment `start` to moment `end`, both included."""
+
+    start: int
+    end: int
+    nbytes: int
+
+
+def aligned(nbytes: int) -> int:
+    """Round up to the alignment."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def live_bytes(blocks: Sequence[Block]) -> list[int]:
+    """Sum of live bytes at each moment."""
+    moments = max((b.end for b in blocks), default=-1) + 1
+    change = [0] * (moments + 1)
+    for b in blocks:
+        change[b.start] += b.nbytes
+        change[b.end + 1] -= b.nbytes
+    return np.cumsum(change)[:moments].tolist()
+
+
+def pack(blocks: Sequence[Block]) -> tuple[list[int], int]:
+    """Give each block an offset so that no two live blocks overlap.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+
+    Returns
+    -------
+    offsets : list of int
+        Multiples of `ALIGNMENT`, one a block.
+    height : int
+        Bytes of the arena.
+    """
+    if not blocks:
+        return [], 0
+    sizes = np.array([aligned(b.nbytes) for b in blocks], np.int64)
+    starts = np.array([b.start for b in blocks])
+    ends = np.array([b.end for b in blocks])
+    meets = (starts[:, None] <= ends) & (starts <= ends[:, None])
+    bound = max(live_bytes([b._replace(nbytes=int(n)) for b, n in zip(blocks, sizes, strict=True)]))
+
+    tried = ((order, tightest) for order in _orders(sizes, starts, ends) for tightest in (True, False))
+    best: _Placement | None = None
+    for order, tightest in tried:
+        found = _place(order, sizes, meets, tightest)
+        if best is None or found.height < best.height:
+            best = found
+        if best.height == bound:
+            break
+    assert best is not None
+    if best.height > bound:
+        best = _search(best, sizes, meets, bound)
+    return best.offsets.tolist(), best.height
+
+
+class _Placement(NamedTuple):
+    order: tuple[int, ...]
+    tightest: bool
+    offsets: np.ndarray
+    height: int
+
+
+def _orders(sizes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[tuple[int, ...]]:
+    """Large first, long-lived first, both, and in order of time; ties in order of time."""
+    lives = ends - starts + 1
+    for key in (-sizes, -sizes * lives, -lives, starts, -ends):
+        yield tuple(np.lexsort((-sizes, starts, key)).tolist())
+
+
+def _place(order: tuple[int, ...], sizes: np.ndarray, meets: np.ndarray, tightest: bool) -> _Placement:
+    """Put each block, in order, into the tightest (or the lowest) gap that holds it."""
+    offsets = np.zeros(len(sizes), np.int64)
+    placed = np.zeros(len(sizes), bool)
+    height = 0
+    for i in order:
+        size = sizes[i]
+        others = np.flatnonzero(meets[i] & placed)
+        placed[i] = True
+        if others.size == 0:
+            height = max(height, int(size))
+            continue
+        others = others[np.argsort(offsets[others], kind="stable")]
+        tops = np.maximum.accumulate(offsets[others] + sizes[others])
+        floors = np.concatenate([[0], tops[:-1]])
+        gaps = offsets[others] - floors
+        fits = np.flatnonzero(gaps >= size)
+        if fits.size == 0:
+            offsets[i] = tops[-1]
+        else:
+            offsets[i] = floors[fits[np.argmin(gaps[fits])] if tightest else fits[0]]
+        height = max(height, int(offsets[i] + size))
+    return _Placement(order, tightest, offsets, height)
+
+
+def _search(best: _Placement, sizes: np.ndarray, meets: np.ndarray, bound: int) -> _Placement:
+    """Move a block that sticks out to the front of the order, as long as that has not been tried."""
+    seen = {best.order}
+    current = best
+    for _ in range(_SEARCH_ROUNDS):
+        tops = np.flatnonzero(current.offsets + sizes == current.height)
+        moves = ((i, *(j for j in current.order if j != i)) for i in tops.tolist())
+        order = next((m for m in moves if m not in seen), None)
+        if order is None or best.height == bound:
+            break
+        seen.add(order)
+        current = min(
+            (_place(order, sizes, meets, tightest) for tightest in (True, False)),
+            key=lambda placement: placement.height,
+        )
+        if current.height < best.height:
+            best = current
+    return best

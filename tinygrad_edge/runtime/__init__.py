@@ -1,0 +1,55 @@
+"""What runs a plan: `native` (C kernels) or `numpy` (the readable reference, float64 too)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from ..errors import BuildError
+from . import _ffi, native, reference
+
+__all__ = ["current", "use"]
+
+VARIABLE = "TINYGRAD_EDGE_RUNTIME"
+
+_RUNTIMES: dict[str, ModuleType] = {"native": native, "numpy": reference}
+_chosen: list[ModuleType] = []
+
+
+def _named(name: str) -> ModuleType:
+    if name not in _RUNTIMES:
+        raise BuildError(f"unknown runtime {name!r}; expected one of {', '.join(_RUNTIMES)}")
+    if name == "native" and not _ffi.available():
+        raise BuildError(f"{_ffi.why_unavailable()}, or set {VARIABLE}=numpy")
+    return _RUNTIMES[name]
+
+
+def current() -> ModuleType:
+    """The runtime in use: the one chosen with `use`, the environment's, or the best there is."""
+    if not _chosen:
+        name = os.environ.get(VARIABLE) or ("native" if _ffi.available() else "numpy")
+        _chosen.append(_named(name))
+    return _chosen[-1]
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Use a runtime inside a with block.
+
+    Parameters
+    ----------
+    name : {"native", "numpy"}
+
+    Raises
+    ------
+    BuildError
+        There is no such runtime, or the native one was not built.
+    """
+    current()
+    _chosen.append(_named(name))
+    try:
+        yield
+    finally:
+        _chosen.pop()

@@ -1,0 +1,161 @@
+"""Run a plan with the C kernels: one arena, one C call, the interpreter lock released."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..graph import Value, aligned
+from ..op import Kernel
+from ..plan import Call, Plan
+from . import _ffi
+
+__all__ = ["Executable", "arena_high_water", "name", "paint_arena", "signature", "workspace"]
+
+name = "native"
+
+#: One arena serves all plans of the process, one at a time.
+_lock = threading.RLock()
+_arena = np.empty(0, np.uint8)
+
+_PAINT = 0xA5
+
+
+def signature() -> tuple:
+    """What a plan depends on besides its graph: workspaces follow threads and instruction set."""
+    return (name, _ffi.threads(), _ffi.isa())
+
+
+def workspace(kernel: Kernel) -> int:
+    """Bytes that a kernel wants besides its operands."""
+    return _ffi.workspace(kernel.name, _ffi.params(kernel.struct, kernel.params), _ffi.threads())
+
+
+def _reserve(nbytes: int) -> np.ndarray:
+    """The arena, grown to at least this many bytes.
+
+    An anonymous private mapping without huge pages: the process then grows by the bytes touched, to a page.
+    """
+    global _arena
+    if _arena.nbytes < nbytes:
+        _arena = np.empty(0, np.uint8)  # the old mapping goes before the new one comes
+        pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_NOHUGEPAGE"):
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+        _arena = np.frombuffer(pages, np.uint8)
+    return _arena
+
+
+def paint_arena(nbytes: int) -> None:
+    """Fill a fresh arena with a pattern, to see afterwards how far a run wrote."""
+    global _arena
+    with _lock:
+        _arena = np.empty(0, np.uint8)
+        _reserve(nbytes)[:] = _PAINT
+
+
+def arena_high_water() -> int:
+    """Bytes of the painted arena up to the last one that was written."""
+    touched = np.flatnonzero(_arena != _PAINT)
+    return int(touched[-1]) + 1 if touched.size else 0
+
+
+class Executable:
+    """A plan as C arrays.
+
+    Parameters
+    ----------
+    plan : Plan
+        Made with this module's `workspace`.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        params, operands, calls = bytearray(), [], []
+        for call in plan.calls:
+            if call.kernel is None:
+                index = -1
+                packed = _ffi.params("tge_loop_params", {"count": call.count, "body": call.body})
+            else:
+                index = _ffi.kernel(call.kernel.name)
+                packed = _ffi.params(call.kernel.struct, call.kernel.params)
+            calls.append((index, len(call.operands), len(operands), len(params)))
+            params += packed + bytes(-len(packed) % 8)
+            for i, operand in enumerate(call.operands):
+                # A loop's pairs: the window's slot with its step, then the address that it slides over.
+                offset = operand.step if call.kernel is None and i % 2 == 0 else operand.offset
+                operands.append((operand.slot, 0, offset))
+        self._program = _ffi.Program(calls, operands, bytes(params))
+        storage = plan.storage
+        windows = sum(len(w) for w in storage.windows.values())
+        self._bases = _ffi.Bases(len(storage.slots) + windows)
+        self._first_input = 1 + len(plan.graph.cells)
+        self._first_output = self._first_input + len(plan.graph.inputs)
+        self._bound: tuple[np.ndarray, ...] = ()
+
+    def run(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run the whole plan; gives the outputs in buffers of their own.
+
+        Parameters
+        ----------
+        cells, inputs : sequence of ndarray
+            In the order of the plan's graph; cells are written in place.
+        """
+        with _lock:
+            outputs = self._bind(cells, inputs)
+            status, where = self._program.run(self._bases, 0, len(self.plan.calls))
+            if status:
+                self._fail(status, where, inputs)
+        return outputs
+
+    def steps(
+        self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> Iterator[tuple[Call, int]]:
+        """Run one call at a time (a loop counts as one); gives each call and its number after it ran.
+
+        Between calls, `array` shows any live value. The last outputs are in `outputs`.
+        """
+        with _lock:
+            self.outputs = self._bind(cells, inputs)
+            i = 0
+            while i < len(self.plan.calls):
+                call = self.plan.calls[i]
+                following = i + 1 + call.body
+                status, where = self._program.run(self._bases, i, following)
+                if status:
+                    self._fail(status, where, inputs)
+                yield call, following - 1
+                i = following
+
+    def array(self, value: Value) -> np.ndarray:
+        """A copy of a live value, during `steps`."""
+        buffer = self.plan.storage.places[value].buffer
+        if buffer.slot == 0:
+            raw = _arena[buffer.offset : buffer.offset + value.nbytes]
+        else:
+            raw = self._bases.array(buffer.slot).reshape(-1).view(np.uint8)
+        return raw.view(value.dtype.numpy).reshape(value.shape).copy()
+
+    def _bind(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        self._bases.set(0, _reserve(max(self.plan.arena_bytes, 1)))
+        now = tuple(cells)
+        if len(now) != len(self._bound) or any(a is not b for a, b in zip(now, self._bound, strict=True)):
+            for i, array in enumerate(now):
+                self._bases.set(1 + i, array, writable=True)
+            self._bound = now
+        for i, array in enumerate(inputs):
+            self._bases.set(self._first_input + i, array)
+        outputs = [aligned(v.type) for v in self.plan.graph.outputs]
+        for i, array in enumerate(outputs):
+            self._bases.set(self._first_output + i, array, writable=True)
+        return outputs
+
+    def _fail(self, status: int, where: int, inputs: Sequence[np.ndarray]) -> None:
+        if status < 0:
+            raise KeyboardInterrupt
+        node = self.plan.calls[where].node
+        arrays = [self.array(v) for v in node.inputs]
+        raise node.op.refuse(node, arrays, status - 1)
