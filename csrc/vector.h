@@ -73,6 +73,17 @@ static inline void vstore_part(float *p, int64_t n, vf x)
 #endif
 }
 
+/* The same for any n >= 0: whole vectors until the end of a row. */
+static inline vf vload_upto(const float *p, int64_t n) { return n >= VL ? vload(p) : vload_part(p, n); }
+
+static inline void vstore_upto(float *p, int64_t n, vf x)
+{
+    if (n >= VL)
+        vstore(p, x);
+    else
+        vstore_part(p, n, x);
+}
+
 /* ---- arithmetic ---- */
 
 /* a * b + c. Rounded once where the instruction set can; the build turns contraction off, so that this is the only place where it happens. */

@@ -6,7 +6,10 @@
 #include "cast.c"
 #include "copy.c"
 #include "reduce.c"
+#include "softmax.c"
+#include "loss.c"
 #include "matmul.c"
+#include "conv2d.c"
 
 const tge_kernel TABLE[] = {
 #define KERNEL(name) {name, NULL},

@@ -52,37 +52,37 @@ ALWAYS_INLINE void map_compare(uint8_t *y, const void *const *input, const int64
 #define COMPARE(name, f) \
     static void name(void *y, const void *const *x, const int64_t *step, int64_t n) { map_compare(y, x, step, n, f); }
 
-COMPARE(equal_row, equal)
-COMPARE(not_equal_row, not_equal)
-COMPARE(less_row, less)
-COMPARE(less_equal_row, less_equal)
-COMPARE(greater_row, greater)
-COMPARE(greater_equal_row, greater_equal)
-COMPARE(equal_i32_row, equal_i32)
-COMPARE(not_equal_i32_row, not_equal_i32)
-COMPARE(less_i32_row, less_i32)
-COMPARE(less_equal_i32_row, less_equal_i32)
-COMPARE(greater_i32_row, greater_i32)
-COMPARE(greater_equal_i32_row, greater_equal_i32)
+COMPARE(row_equal, equal)
+COMPARE(row_not_equal, not_equal)
+COMPARE(row_less, less)
+COMPARE(row_less_equal, less_equal)
+COMPARE(row_greater, greater)
+COMPARE(row_greater_equal, greater_equal)
+COMPARE(row_equal_i32, equal_i32)
+COMPARE(row_not_equal_i32, not_equal_i32)
+COMPARE(row_less_i32, less_i32)
+COMPARE(row_less_equal_i32, less_equal_i32)
+COMPARE(row_greater_i32, greater_i32)
+COMPARE(row_greater_equal_i32, greater_equal_i32)
 
 #undef COMPARE
 
 static row_function *const float_compare_rows[] = {
-    [TGE_EQUAL] = equal_row,
-    [TGE_NOT_EQUAL] = not_equal_row,
-    [TGE_LESS] = less_row,
-    [TGE_LESS_EQUAL] = less_equal_row,
-    [TGE_GREATER] = greater_row,
-    [TGE_GREATER_EQUAL] = greater_equal_row,
+    [TGE_EQUAL] = row_equal,
+    [TGE_NOT_EQUAL] = row_not_equal,
+    [TGE_LESS] = row_less,
+    [TGE_LESS_EQUAL] = row_less_equal,
+    [TGE_GREATER] = row_greater,
+    [TGE_GREATER_EQUAL] = row_greater_equal,
 };
 
 static row_function *const integer_compare_rows[] = {
-    [TGE_EQUAL] = equal_i32_row,
-    [TGE_NOT_EQUAL] = not_equal_i32_row,
-    [TGE_LESS] = less_i32_row,
-    [TGE_LESS_EQUAL] = less_equal_i32_row,
-    [TGE_GREATER] = greater_i32_row,
-    [TGE_GREATER_EQUAL] = greater_equal_i32_row,
+    [TGE_EQUAL] = row_equal_i32,
+    [TGE_NOT_EQUAL] = row_not_equal_i32,
+    [TGE_LESS] = row_less_i32,
+    [TGE_LESS_EQUAL] = row_less_equal_i32,
+    [TGE_GREATER] = row_greater_i32,
+    [TGE_GREATER_EQUAL] = row_greater_equal_i32,
 };
 
 static const int32_t bool_of_b32[] = {1, 4, 4, 0};
@@ -115,10 +115,10 @@ ALWAYS_INLINE void map_logical(uint8_t *y, const void *const *input, const int64
         vbstore_part(y + i, n - i, f(vbload_part(a + i * a_step, n - i), vbload_part(b + i * b_step, n - i)));
 }
 
-static void and_row(void *y, const void *const *x, const int64_t *step, int64_t n) { map_logical(y, x, step, n, logical_and); }
-static void or_row(void *y, const void *const *x, const int64_t *step, int64_t n) { map_logical(y, x, step, n, logical_or); }
+static void row_and(void *y, const void *const *x, const int64_t *step, int64_t n) { map_logical(y, x, step, n, logical_and); }
+static void row_or(void *y, const void *const *x, const int64_t *step, int64_t n) { map_logical(y, x, step, n, logical_or); }
 
-static void not_row(void *output, const void *const *input, const int64_t *step, int64_t n)
+static void row_not(void *output, const void *const *input, const int64_t *step, int64_t n)
 {
     uint8_t *y = output;
     const uint8_t *x = input[0];
@@ -126,7 +126,7 @@ static void not_row(void *output, const void *const *input, const int64_t *step,
         y[i] = x[step[0] ? i : 0] ^ 1;
 }
 
-static row_function *const logical_rows[] = {[TGE_AND] = and_row, [TGE_OR] = or_row, [TGE_NOT] = not_row};
+static row_function *const logical_rows[] = {[TGE_AND] = row_and, [TGE_OR] = row_or, [TGE_NOT] = row_not};
 
 static int64_t logical_bool(void *const *operand, const void *params)
 {
@@ -137,7 +137,7 @@ static int64_t logical_bool(void *const *operand, const void *params)
 
 /* ---- where ---- */
 
-static void where_row(void *output, const void *const *input, const int64_t *step, int64_t n)
+static void row_where(void *output, const void *const *input, const int64_t *step, int64_t n)
 {
     float *y = output;
     const uint8_t *condition = input[0];
@@ -154,5 +154,5 @@ static void where_row(void *output, const void *const *input, const int64_t *ste
 static int64_t where_b32(void *const *operand, const void *params)
 {
     static const int32_t b32_of_bool[] = {4, 1, 4, 4};
-    return map_rows(where_row, operand, params, b32_of_bool);
+    return map_rows(row_where, operand, params, b32_of_bool);
 }

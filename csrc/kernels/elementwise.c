@@ -41,52 +41,52 @@ static inline vf clip(vf x, vf low, vf high) { return vmin_nan(vmax_nan(x, low),
 #define TERNARY(name, f) \
     static void name(void *y, const void *const *x, const int64_t *step, int64_t n) { map_ternary(y, x, step, n, f); }
 
-UNARY(negative_row, negative)
-UNARY(abs_row, vabs)
-UNARY(sign_row, sign)
-UNARY(exp_row, vexp)
-UNARY(log_row, vlog)
-UNARY(sqrt_row, vsqrt)
-UNARY(tanh_row, vtanh)
-UNARY(sigmoid_row, vsigmoid)
-UNARY(relu_row, relu)
-UNARY(relu6_row, relu6)
-UNARY(hardswish_row, hardswish)
-BINARY(add_row, add)
-BINARY(subtract_row, subtract)
-BINARY(multiply_row, multiply)
-BINARY(divide_row, divide)
-BINARY(power_row, vpow)
-BINARY(maximum_row, vmax_nan)
-BINARY(minimum_row, vmin_nan)
-BINARY(relu_backward_row, relu_backward)
-BINARY(relu6_backward_row, relu6_backward)
-BINARY(hardswish_backward_row, hardswish_backward)
-TERNARY(clip_row, clip)
+UNARY(row_negative, negative)
+UNARY(row_abs, vabs)
+UNARY(row_sign, sign)
+UNARY(row_exp, vexp)
+UNARY(row_log, vlog)
+UNARY(row_sqrt, vsqrt)
+UNARY(row_tanh, vtanh)
+UNARY(row_sigmoid, vsigmoid)
+UNARY(row_relu, relu)
+UNARY(row_relu6, relu6)
+UNARY(row_hardswish, hardswish)
+BINARY(row_add, add)
+BINARY(row_subtract, subtract)
+BINARY(row_multiply, multiply)
+BINARY(row_divide, divide)
+BINARY(row_power, vpow)
+BINARY(row_maximum, vmax_nan)
+BINARY(row_minimum, vmin_nan)
+BINARY(row_relu_backward, relu_backward)
+BINARY(row_relu6_backward, relu6_backward)
+BINARY(row_hardswish_backward, hardswish_backward)
+TERNARY(row_clip, clip)
 
 static row_function *const float_rows[] = {
-    [TGE_NEGATIVE] = negative_row,
-    [TGE_ABS] = abs_row,
-    [TGE_SIGN] = sign_row,
-    [TGE_EXP] = exp_row,
-    [TGE_LOG] = log_row,
-    [TGE_SQRT] = sqrt_row,
-    [TGE_TANH] = tanh_row,
-    [TGE_SIGMOID] = sigmoid_row,
-    [TGE_RELU] = relu_row,
-    [TGE_RELU6] = relu6_row,
-    [TGE_HARDSWISH] = hardswish_row,
-    [TGE_ADD] = add_row,
-    [TGE_SUBTRACT] = subtract_row,
-    [TGE_MULTIPLY] = multiply_row,
-    [TGE_DIVIDE] = divide_row,
-    [TGE_POWER] = power_row,
-    [TGE_MAXIMUM] = maximum_row,
-    [TGE_MINIMUM] = minimum_row,
-    [TGE_RELU_BACKWARD] = relu_backward_row,
-    [TGE_RELU6_BACKWARD] = relu6_backward_row,
-    [TGE_HARDSWISH_BACKWARD] = hardswish_backward_row,
-    [TGE_CLIP] = clip_row,
+    [TGE_NEGATIVE] = row_negative,
+    [TGE_ABS] = row_abs,
+    [TGE_SIGN] = row_sign,
+    [TGE_EXP] = row_exp,
+    [TGE_LOG] = row_log,
+    [TGE_SQRT] = row_sqrt,
+    [TGE_TANH] = row_tanh,
+    [TGE_SIGMOID] = row_sigmoid,
+    [TGE_RELU] = row_relu,
+    [TGE_RELU6] = row_relu6,
+    [TGE_HARDSWISH] = row_hardswish,
+    [TGE_ADD] = row_add,
+    [TGE_SUBTRACT] = row_subtract,
+    [TGE_MULTIPLY] = row_multiply,
+    [TGE_DIVIDE] = row_divide,
+    [TGE_POWER] = row_power,
+    [TGE_MAXIMUM] = row_maximum,
+    [TGE_MINIMUM] = row_minimum,
+    [TGE_RELU_BACKWARD] = row_relu_backward,
+    [TGE_RELU6_BACKWARD] = row_relu6_backward,
+    [TGE_HARDSWISH_BACKWARD] = row_hardswish_backward,
+    [TGE_CLIP] = row_clip,
 };
 
 static const int32_t four_bytes_each[] = {4, 4, 4, 4};
@@ -108,24 +108,24 @@ static inline vf multiply_i32(vf a, vf b) { return (vf)((vu)a * (vu)b); }
 static inline vf maximum_i32(vf a, vf b) { return vselect((vi)a > (vi)b, a, b); }
 static inline vf minimum_i32(vf a, vf b) { return vselect((vi)a < (vi)b, a, b); }
 
-UNARY(negative_i32_row, negative_i32)
-UNARY(abs_i32_row, abs_i32)
-UNARY(sign_i32_row, sign_i32)
-BINARY(add_i32_row, add_i32)
-BINARY(subtract_i32_row, subtract_i32)
-BINARY(multiply_i32_row, multiply_i32)
-BINARY(maximum_i32_row, maximum_i32)
-BINARY(minimum_i32_row, minimum_i32)
+UNARY(row_negative_i32, negative_i32)
+UNARY(row_abs_i32, abs_i32)
+UNARY(row_sign_i32, sign_i32)
+BINARY(row_add_i32, add_i32)
+BINARY(row_subtract_i32, subtract_i32)
+BINARY(row_multiply_i32, multiply_i32)
+BINARY(row_maximum_i32, maximum_i32)
+BINARY(row_minimum_i32, minimum_i32)
 
 static row_function *const integer_rows[] = {
-    [TGE_NEGATIVE] = negative_i32_row,
-    [TGE_ABS] = abs_i32_row,
-    [TGE_SIGN] = sign_i32_row,
-    [TGE_ADD] = add_i32_row,
-    [TGE_SUBTRACT] = subtract_i32_row,
-    [TGE_MULTIPLY] = multiply_i32_row,
-    [TGE_MAXIMUM] = maximum_i32_row,
-    [TGE_MINIMUM] = minimum_i32_row,
+    [TGE_NEGATIVE] = row_negative_i32,
+    [TGE_ABS] = row_abs_i32,
+    [TGE_SIGN] = row_sign_i32,
+    [TGE_ADD] = row_add_i32,
+    [TGE_SUBTRACT] = row_subtract_i32,
+    [TGE_MULTIPLY] = row_multiply_i32,
+    [TGE_MAXIMUM] = row_maximum_i32,
+    [TGE_MINIMUM] = row_minimum_i32,
 };
 
 static int64_t elementwise_i32(void *const *operand, const void *params)

@@ -38,4 +38,11 @@ KERNEL(sum_f32)
 KERNEL(sum_i32)
 KERNEL(max_f32)
 
+KERNEL(softmax_f32)
+KERNEL(log_softmax_f32)
+KERNEL(cross_entropy_f32)
+KERNEL(cross_entropy_backward_f32)
+
 KERNEL_WITH_WORKSPACE(matmul_f32)
+KERNEL_WITH_WORKSPACE(conv2d_f32)
+KERNEL_WITH_WORKSPACE(conv2d_backward_data_f32)

@@ -1,9 +1,9 @@
-/* sum_f32, sum_i32, max_f32 over any axes; argmax_f32 over one.
+/* sum_f32, sum_i32, max_f32 over any axes.
  *
  * A sum is cut by its shape alone: into PARTS parts of equal length, each into blocks, each block into float lanes. Blocks are added up in double
  * precision, then the parts in order. So it does not matter which thread sums a part. */
 #include "strided.h"
-#include "sum.h"
+#include "row.h"
 
 enum { PARTS = 16, COLUMNS = 256, COLUMN_ROWS = 32 };
 
@@ -263,17 +263,7 @@ static int64_t sum_f32(void *const *operand, const void *params)
 
 static double combine_max(double a, double b) { return a > b || a != a ? a : b; }
 
-static double max_block(const float *x, int64_t n)
-{
-    wide all = wide_splat(-INFINITY);
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        all = wide_max(all, wide_load(x + i));
-    float most = wide_max_across(all);
-    for (; i < n; i++)
-        most = most > x[i] || most != most ? most : x[i];
-    return most;
-}
+static double max_block(const float *x, int64_t n) { return max_row(x, n); }
 
 static inline void fold_max(double *total, const float *lane, int64_t n)
 {
