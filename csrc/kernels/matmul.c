@@ -4,8 +4,6 @@
 enum {
     M_BLOCK = 144,
     N_BLOCK = 256,
-    CHUNK_FLOPS = 1 << 21, /* less is not worth handing to a thread */
-    CHUNKS = 8,            /* enough for few threads to end together */
 };
 
 /* How a product is cut, from its shape alone: blocks of c, and consecutive blocks (over the batch too) into chunks. */

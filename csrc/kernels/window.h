@@ -1,0 +1,165 @@
+/* How a sliding window reads an image, and the slab: a padded copy of the part that is being worked on.
+ *
+ * Grid point g and tap t of an axis read image position origin + g * step + t * dilation; positions outside of the image are zero. This one
+ * form serves a convolution, its gradient by the data (a convolution of the output gradient with the reversed window, one for each
+ * residue of the stride) and its gradient by the weights.
+ *
+ * The work is done in bands: some whole rows of the grid (rows of consecutive samples too), or a part of one row where rows are long. The
+ * slab holds what a band reads from some channels, [channel][row slot][y][column slot][x], with the step taken out: positions of taps
+ * that differ by a multiple of the step lie in one slot. So what any tap reads along a grid row is contiguous, free of bounds, whatever
+ * the stride, padding and dilation are.
+ */
+#ifndef TGE_WINDOW_H
+#define TGE_WINDOW_H
+
+#include "product.h"
+
+typedef struct {
+    int64_t size;                         /* of the image */
+    int64_t origin, step, dilation, taps; /* position = origin + g * step + t * dilation */
+    int64_t grid;                         /* grid points */
+    int64_t period; /* taps t and t + period differ by `shift` whole steps */
+    int64_t shift;
+    int64_t slots;  /* different residues */
+    int64_t extra;  /* steps that the last tap of a slot reaches beyond the first */
+} axis;
+
+static int64_t gcd(int64_t a, int64_t b)
+{
+    while (b) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+static axis make_axis(int64_t size, int64_t origin, int64_t step, int64_t dilation, int64_t taps, int64_t grid)
+{
+    axis x = {size, origin, step, dilation, taps, grid, 0, 0, 0, 0};
+    x.period = step / gcd(step, dilation);
+    x.shift = dilation / gcd(step, dilation);
+    x.slots = min_i64(taps, x.period);
+    x.extra = taps == 0 ? 0 : (taps - 1) / x.period * x.shift;
+    return x;
+}
+
+typedef struct {
+    axis h, w;
+    int64_t n;
+    int64_t n_stride, c_stride; /* of the image */
+} window;
+
+/* Rows [row, row + rows) of the grid of all samples, columns [q, q + width) of each. */
+typedef struct { int64_t row, rows, q, width; } band;
+
+/* How a grid is cut into bands of at most `most` points or little more, from its shape alone. */
+typedef struct {
+    int64_t rows, width;     /* of a band */
+    int64_t row_bands, column_bands;
+} band_cut;
+
+static band_cut cut_bands(const window *x, int64_t most)
+{
+    int64_t rows = x->n * x->h.grid, columns = x->w.grid;
+    band_cut cut = {1, columns, rows, 1};
+    if (rows == 0 || columns == 0)
+        return (band_cut){1, 1, 0, 0};
+    if (columns > most) {
+        cut.width = even_block(columns, most, COLUMN_MULTIPLE);
+        cut.column_bands = ceil_div(columns, cut.width);
+    } else {
+        cut.rows = even_block(rows, most / columns, 1);
+        cut.row_bands = ceil_div(rows, cut.rows);
+    }
+    return cut;
+}
+
+static band band_at(const window *x, const band_cut *cut, int64_t index)
+{
+    band b = {index / cut->column_bands * cut->rows, cut->rows, index % cut->column_bands * cut->width, cut->width};
+    b.rows = min_i64(b.rows, x->n * x->h.grid - b.row);
+    b.width = min_i64(b.width, x->w.grid - b.q);
+    return b;
+}
+
+/* ---- the slab ---- */
+
+typedef struct {
+    int64_t x, row, y, channel; /* floats of a slot's row, a row, and rows of a slot, floats of a channel */
+} slab_shape;
+
+static slab_shape shape_slab(const window *x, int64_t rows, int64_t samples, int64_t width)
+{
+    slab_shape s;
+    s.x = width + x->w.extra;
+    s.row = x->w.slots * s.x;
+    s.y = rows + samples * x->h.extra;
+    s.channel = x->h.slots * s.y * s.row;
+    return s;
+}
+
+static slab_shape band_slab(const window *x, const band *b)
+{
+    int64_t samples = (b->row + b->rows - 1) / x->h.grid - b->row / x->h.grid + 1;
+    return shape_slab(x, b->rows, samples, b->width);
+}
+
+/* Enough for any band of a cut. */
+static int64_t slab_floats(const window *x, const band_cut *cut, int64_t channels)
+{
+    int64_t samples = min_i64(cut->rows, ceil_div(cut->rows - 1, max_i64(x->h.grid, 1)) + 1);
+    return round_up(channels * shape_slab(x, cut->rows, samples, cut->width).channel, 16) + PACK_SLACK;
+}
+
+/* What tap (i, j) adds to where a grid row starts. */
+static inline int64_t slab_tap(const window *x, const slab_shape *s, int64_t i, int64_t j)
+{
+    return (i % x->h.period * s->y + i / x->h.period * x->h.shift) * s->row + j % x->w.period * s->x + j / x->w.period * x->w.shift;
+}
+
+/* Copy `count` positions from, from + step, ... of an image row; outside of its `size` positions are zeros. Whole vectors are stored in ascending order: up to VL floats
+ * after the end are overwritten. */
+static inline void fill_slab_row(float *to, const float *row, int64_t size, int64_t from, int64_t step, int64_t count)
+{
+    int64_t first = from < 0 ? ceil_div(-from, step) : 0;
+    int64_t last = from < size ? min_i64(ceil_div(size - from, step), count) : 0;
+    int64_t x = 0;
+    for (; x < min_i64(first, count); x += VL)
+        vstore(to + x, (vf){0});
+    if (step == 1) {
+        for (x = first; x < last; x += VL)
+            vstore(to + x, last - x >= VL ? vload(row + from + x) : vload_part(row + from + x, last - x));
+    } else {
+        for (x = first; x < last; x++)
+            to[x] = row[from + x * step];
+    }
+    for (; x < count; x += VL)
+        vstore(to + x, (vf){0});
+}
+
+/* image points at the first of the channels. */
+static void fill_slab(float *slab, const float *image, const window *x, const band *b, int64_t channels)
+{
+    slab_shape s = band_slab(x, b);
+    int64_t end = b->row + b->rows;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t slot = 0; slot < x->h.slots; slot++) {
+            float *to = slab + c * s.channel + slot * s.y * s.row;
+            for (int64_t row = b->row; row < end;) {
+                int64_t sample = row / x->h.grid, g = row % x->h.grid;
+                int64_t next = min_i64(end, (sample + 1) * x->h.grid);
+                const float *plane = image + sample * x->n_stride + c * x->c_stride;
+                int64_t h = x->h.origin + g * x->h.step + slot * x->h.dilation;
+                for (int64_t y = 0; y < next - row + x->h.extra; y++, h += x->h.step, to += s.row) {
+                    int inside = h >= 0 && h < x->h.size;
+                    for (int64_t j = 0; j < x->w.slots; j++)
+                        fill_slab_row(to + j * s.x, inside ? plane + h * x->w.size : NULL, inside ? x->w.size : 0,
+                                      x->w.origin + b->q * x->w.step + j * x->w.dilation, x->w.step, s.x);
+                }
+                row = next;
+            }
+        }
+}
+
+#endif
