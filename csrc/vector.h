@@ -16,6 +16,8 @@ typedef uint32_t vu __attribute__((vector_size(4 * VL)));
 typedef uint16_t vh __attribute__((vector_size(2 * VL)));
 typedef uint8_t vb __attribute__((vector_size(VL)));
 
+/* What is loaded and stored as floats may be any type of 4 bytes. */
+typedef float any32 __attribute__((may_alias));
 typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef int32_t vi_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef uint16_t vh_unaligned __attribute__((vector_size(2 * VL), aligned(2), may_alias));
@@ -53,9 +55,10 @@ static inline vf vload_part(const float *p, int64_t n)
     return (vf)_mm256_maskload_ps(p, (__m256i)(viota() < visplat((int32_t)n)));
 #else
     vf x = {0};
+    const any32 *from = (const any32 *)p;
     for (int i = 0; i < VL; i++)
         if (i < n)
-            x[i] = p[i];
+            x[i] = from[i];
     return x;
 #endif
 }
@@ -67,9 +70,10 @@ static inline void vstore_part(float *p, int64_t n, vf x)
 #elif defined(TGE_AVX2)
     _mm256_maskstore_ps(p, (__m256i)(viota() < visplat((int32_t)n)), (__m256)x);
 #else
+    any32 *to = (any32 *)p;
     for (int i = 0; i < VL; i++)
         if (i < n)
-            p[i] = x[i];
+            to[i] = x[i];
 #endif
 }
 
@@ -196,6 +200,19 @@ static inline vf vinterleave_high(vf a, vf b)
     return SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 #else
     return SHUFFLE(a, b, 2, 6, 3, 7);
+#endif
+}
+
+/* x[0], x[2], ..., x[2 * VL - 2]; nothing beyond is read. */
+static inline vf vload_even(const float *x)
+{
+    vf a = vload(x), b = vload(x + VL - 1);
+#if VL == 16
+    return SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif VL == 8
+    return SHUFFLE(a, b, 0, 2, 4, 6, 9, 11, 13, 15);
+#else
+    return SHUFFLE(a, b, 0, 2, 5, 7);
 #endif
 }
 

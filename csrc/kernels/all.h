@@ -8,8 +8,13 @@
 #include "reduce.c"
 #include "softmax.c"
 #include "loss.c"
+#include "norm.c"
+#include "pool.c"
+#include "update.c"
+#include "check.c"
 #include "matmul.c"
 #include "conv2d.c"
+#include "conv2d_weights.c"
 
 const tge_kernel TABLE[] = {
 #define KERNEL(name) {name, NULL},

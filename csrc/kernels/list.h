@@ -43,6 +43,24 @@ KERNEL(log_softmax_f32)
 KERNEL(cross_entropy_f32)
 KERNEL(cross_entropy_backward_f32)
 
+KERNEL(batch_norm_stats_f32)
+KERNEL(batch_norm_apply_f32)
+KERNEL(batch_norm_backward_f32)
+
+KERNEL(max_pool2d_f32)
+KERNEL(max_pool2d_gather_f32)
+KERNEL(max_pool2d_backward_f32)
+KERNEL(avg_pool2d_f32)
+KERNEL(avg_pool2d_backward_f32)
+
+KERNEL(sgd_f32)
+KERNEL(sgd_momentum_f32)
+KERNEL(adam_f32)
+KERNEL(rmsprop_f32)
+
+KERNEL(check_finite_f32)
+
 KERNEL_WITH_WORKSPACE(matmul_f32)
 KERNEL_WITH_WORKSPACE(conv2d_f32)
 KERNEL_WITH_WORKSPACE(conv2d_backward_data_f32)
+KERNEL_WITH_WORKSPACE(conv2d_backward_weights_f32)

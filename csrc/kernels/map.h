@@ -28,7 +28,7 @@ static void splat_element(char *vector, const char *element, int32_t itemsize)
     if (itemsize == 1)
         memset(vector, *element, VL);
     else
-        vstore((float *)vector, vsplat(*(const float *)element));
+        vstore((float *)vector, vsplat(*(const any32 *)element));
 }
 
 /* Elements of 4 bytes move as floats: loads and stores keep all bits. */

@@ -1,0 +1,47 @@
+/* check_finite_f32: looked at before a step assigns anything, so that a failed step changes nothing. */
+#include "row.h"
+
+enum { CHECK_PARTS = 64 };
+
+typedef struct {
+    const float *x;
+    int64_t count, parts;
+    int64_t found[CHECK_PARTS]; /* 1 + position, or 0 */
+} finite_check;
+
+/* x - x is 0 for a finite x and NaN for any other. */
+static void check_part(void *context, int64_t part)
+{
+    finite_check *c = context;
+    const int64_t first = c->count * part / c->parts, last = c->count * (part + 1) / c->parts;
+    c->found[part] = 0;
+    for (int64_t start = first; start < last; start += SUM_BLOCK) {
+        const int64_t end = min_i64(start + SUM_BLOCK, last);
+        vf difference = {0};
+        for (int64_t i = start; i < end; i += VL) {
+            const vf x = vload_upto(c->x + i, end - i);
+            difference += x - x;
+        }
+        float lane[VL];
+        vstore(lane, difference);
+        int finite = 1;
+        for (int i = 0; i < VL; i++)
+            finite &= lane[i] == 0.0f;
+        for (int64_t i = start; !finite && i < end; i++)
+            if (!isfinite(c->x[i])) {
+                c->found[part] = i + 1;
+                return;
+            }
+    }
+}
+
+static int64_t check_finite_f32(void *const *operand, const void *params)
+{
+    finite_check c = {.x = operand[0], .count = ((const tge_count_params *)params)->count};
+    c.parts = c.count < 2 * CHUNK ? 1 : CHECK_PARTS;
+    tge_parallel(c.parts, check_part, &c);
+    for (int64_t part = 0; part < c.parts; part++)
+        if (c.found[part])
+            return c.found[part];
+    return 0;
+}

@@ -1,0 +1,191 @@
+/* Batch normalisation (Ioffe & Szegedy 2015) over n samples of `inner` contiguous elements, per channel.
+ *
+ * A channel is summed in blocks of SUM_BLOCK elements of one sample, or of up to 32 samples when they are short: float lanes in a block,
+ * blocks in double. The blocks do not depend on the strides, so that both memory layouts give the same bits. */
+#include "row.h"
+
+static int64_t samples_in_block(const tge_batch_norm_params *p)
+{
+    return max_i64(1, min_i64(32, SUM_BLOCK / max_i64(1, p->inner)));
+}
+
+/* The terms of two sums that are made in one pass. */
+typedef struct { wide first, second; } term_pair;
+typedef term_pair term_function(wide x, wide grad, wide mean);
+
+static inline wide wide_multiply(wide a, wide b)
+{
+    for (int i = 0; i < 16 / VL; i++)
+        a.part[i] *= b.part[i];
+    return a;
+}
+
+/* Lanes from n on become zero. */
+static inline wide wide_first(wide w, int64_t n)
+{
+    for (int i = 0; i < 16 / VL; i++)
+        w.part[i] = (vf)((vi)w.part[i] & (viota() + i * VL < visplat((int32_t)n)));
+    return w;
+}
+
+typedef struct { double first, second; } sum_pair;
+
+ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const float *x, const float *grad, float mean, term_function *term)
+{
+    const wide means = wide_splat(mean);
+    const int64_t together = samples_in_block(p);
+    sum_pair sum = {0.0, 0.0};
+    for (int64_t sample = 0; sample < p->n; sample += together)
+        for (int64_t start = 0; start < p->inner; start += SUM_BLOCK) {
+            const int64_t end = min_i64(start + SUM_BLOCK, p->inner);
+            term_pair even = {wide_splat(0.0f), wide_splat(0.0f)}, odd = even;
+            for (int64_t s = sample; s < min_i64(sample + together, p->n); s++) {
+                const int64_t row = s * p->n_stride;
+                int64_t i = start;
+                for (; i + 32 <= end; i += 32) {
+                    const term_pair a = term(wide_load(x + row + i), wide_load(grad + row + i), means);
+                    const term_pair b = term(wide_load(x + row + i + 16), wide_load(grad + row + i + 16), means);
+                    even.first = wide_add(even.first, a.first);
+                    even.second = wide_add(even.second, a.second);
+                    odd.first = wide_add(odd.first, b.first);
+                    odd.second = wide_add(odd.second, b.second);
+                }
+                for (; i < end; i += 16) {
+                    const int64_t n = min_i64(16, end - i);
+                    const term_pair a = term(wide_load_part(x + row + i, n), wide_load_part(grad + row + i, n), means);
+                    even.first = wide_add(even.first, wide_first(a.first, n));
+                    even.second = wide_add(even.second, wide_first(a.second, n));
+                }
+            }
+            sum.first += wide_sum(wide_add(even.first, odd.first));
+            sum.second += wide_sum(wide_add(even.second, odd.second));
+        }
+    return sum;
+}
+
+/* ---- statistics ---- */
+
+typedef struct {
+    const tge_batch_norm_params *p;
+    void *const *operand;
+    int64_t channels_in_chunk;
+} norm_channels;
+
+static void each_channel(void (*body)(void *, int64_t), void *const *operand, const tge_batch_norm_params *p)
+{
+    norm_channels w = {p, operand, max_i64(1, CHUNK / max_i64(1, p->n * p->inner))};
+    tge_parallel(ceil_div(p->c, w.channels_in_chunk), body, &w);
+}
+
+static inline term_pair term_value(wide x, wide grad, wide mean)
+{
+    (void)grad, (void)mean;
+    return (term_pair){x, wide_splat(0.0f)};
+}
+
+static inline term_pair term_deviation(wide x, wide grad, wide mean)
+{
+    (void)grad;
+    const wide d = wide_subtract(x, mean);
+    return (term_pair){d, wide_multiply(d, d)};
+}
+
+static void stats_channels(void *context, int64_t chunk)
+{
+    const norm_channels *w = context;
+    const tge_batch_norm_params *p = w->p;
+    float *mean = w->operand[0], *var = w->operand[1];
+    const double count = (double)(p->n * p->inner);
+    const int64_t last = min_i64((chunk + 1) * w->channels_in_chunk, p->c);
+    for (int64_t c = chunk * w->channels_in_chunk; c < last; c++) {
+        const float *x = (const float *)w->operand[2] + c * p->c_stride;
+        mean[c] = (float)(sum_channel(p, x, x, 0.0f, term_value).first / count);
+        /* The mean deviation is what rounding took from the mean. */
+        const sum_pair deviation = sum_channel(p, x, x, mean[c], term_deviation);
+        const double shift = deviation.first / count, square = deviation.second / count;
+        var[c] = (float)(square - shift * shift);
+    }
+}
+
+static int64_t batch_norm_stats_f32(void *const *operand, const void *params)
+{
+    each_channel(stats_channels, operand, params);
+    return 0;
+}
+
+/* ---- y = (x - mean) * scale + beta ---- */
+
+static inline float norm_scale(float gamma, float var, float eps) { return gamma / sqrtf(var + eps); }
+
+typedef struct {
+    const tge_batch_norm_params *p;
+    void *const *operand;
+    int64_t rows_in_chunk;
+} norm_rows;
+
+/* Rows of one sample and channel, in the order of memory. */
+static void apply_rows(void *context, int64_t chunk)
+{
+    const norm_rows *w = context;
+    const tge_batch_norm_params *p = w->p;
+    const float *mean = w->operand[2], *var = w->operand[3], *gamma = w->operand[4], *beta = w->operand[5];
+    const int64_t last = min_i64((chunk + 1) * w->rows_in_chunk, p->n * p->c);
+    for (int64_t row = chunk * w->rows_in_chunk; row < last; row++) {
+        const int64_t c = p->c_stride > p->n_stride ? row / p->n : row % p->c;
+        const int64_t n = p->c_stride > p->n_stride ? row % p->n : row / p->c;
+        const int64_t start = n * p->n_stride + c * p->c_stride;
+        const float *x = (const float *)w->operand[1] + start;
+        float *y = (float *)w->operand[0] + start;
+        const float scale = norm_scale(gamma[c], var[c], p->eps), m = mean[c], b = beta[c];
+        for (int64_t i = 0; i < p->inner; i += VL)
+            vstore_upto(y + i, p->inner - i, (vload_upto(x + i, p->inner - i) - m) * scale + b);
+    }
+}
+
+static int64_t batch_norm_apply_f32(void *const *operand, const void *params)
+{
+    const tge_batch_norm_params *p = params;
+    norm_rows w = {p, operand, max_i64(1, CHUNK / max_i64(1, p->inner))};
+    tge_parallel(ceil_div(p->n * p->c, w.rows_in_chunk), apply_rows, &w);
+    return 0;
+}
+
+/* ---- gradient: gx = scale * (gy - mean(gy) - (x - mean) * rstd^2 * mean(gy * (x - mean))) ---- */
+
+static inline term_pair term_gradient(wide x, wide grad, wide mean)
+{
+    return (term_pair){grad, wide_multiply(grad, wide_subtract(x, mean))};
+}
+
+static void backward_channels(void *context, int64_t chunk)
+{
+    const norm_channels *w = context;
+    const tge_batch_norm_params *p = w->p;
+    float *grad_gamma = w->operand[1], *grad_beta = w->operand[2];
+    const float *mean = w->operand[5], *var = w->operand[6], *gamma = w->operand[7];
+    const double count = (double)(p->n * p->inner);
+    const int64_t last = min_i64((chunk + 1) * w->channels_in_chunk, p->c);
+    for (int64_t c = chunk * w->channels_in_chunk; c < last; c++) {
+        float *grad_x = (float *)w->operand[0] + c * p->c_stride;
+        const float *grad = (const float *)w->operand[3] + c * p->c_stride, *x = (const float *)w->operand[4] + c * p->c_stride;
+        const sum_pair sum = sum_channel(p, x, grad, mean[c], term_gradient);
+        const double inverse = 1.0 / ((double)var[c] + p->eps);
+        grad_beta[c] = (float)sum.first;
+        grad_gamma[c] = (float)(sum.second * sqrt(inverse));
+
+        const float scale = norm_scale(gamma[c], var[c], p->eps), m = mean[c];
+        const float grad_mean = (float)(sum.first / count), slope = (float)(sum.second / count * inverse);
+        for (int64_t n = 0; n < p->n; n++)
+            for (int64_t i = 0; i < p->inner; i += VL) {
+                const int64_t at = n * p->n_stride + i, left = p->inner - i;
+                const vf d = vload_upto(x + at, left) - m;
+                vstore_upto(grad_x + at, left, (vload_upto(grad + at, left) - grad_mean - d * slope) * scale);
+            }
+    }
+}
+
+static int64_t batch_norm_backward_f32(void *const *operand, const void *params)
+{
+    each_channel(backward_channels, operand, params);
+    return 0;
+}
