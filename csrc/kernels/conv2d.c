@@ -7,11 +7,6 @@
  */
 #include "window.h"
 
-enum {
-    BAND = 256,     /* grid points: as many columns of a B block */
-    OUT_BLOCK = 96, /* rows m: as many rows of an A block */
-};
-
 typedef struct {
     window x;
     int64_t groups, outputs, channels; /* outputs and channels of one group */
@@ -29,12 +24,10 @@ typedef struct {
     int64_t slab_floats, a_floats, b_floats, floats; /* for one worker */
 } correlation_cut;
 
-static int64_t tap_count(const correlation *p) { return p->x.h.taps * p->x.w.taps; }
-
 static correlation_cut cut_correlation(const correlation *p)
 {
     correlation_cut cut;
-    int64_t taps = max_i64(tap_count(p), 1);
+    int64_t taps = max_i64(tap_count(&p->x), 1);
     cut.c_block = even_block(p->channels, max_i64(KC / taps, 1), 1);
     int64_t k_block = cut.c_block * taps;
     cut.bands = cut_bands(&p->x, k_block <= KC ? BAND : max_i64(KC * BAND / k_block, 32));
@@ -97,7 +90,7 @@ static void pack_columns(float *panel, const float *slab, const correlation *p, 
 {
     const axis *h = &p->x.h, *w = &p->x.w;
     if (end[-1].lane + end[-1].count < NR)
-        memset(panel, 0, sizeof(float) * (size_t)(channels * tap_count(p) * NR));
+        memset(panel, 0, sizeof(float) * (size_t)(channels * tap_count(&p->x) * NR));
     for (int64_t c = 0; c < channels; c++)
         for (int64_t i = 0; i < h->taps; i++)
             for (int64_t j = 0; j < w->taps; j++, panel += NR) {
@@ -171,7 +164,7 @@ static int reads_rows_in_place(const correlation *p, const band *b)
 {
     const axis *w = &p->x.w;
     int64_t h = p->x.h.origin + b->row % p->x.h.grid * p->x.h.step, from = w->origin + b->q;
-    return tap_count(p) == 1 && b->rows == 1 && w->step == 1 && h >= 0 && h < p->x.h.size && from >= 0 && from + b->width <= w->size;
+    return tap_count(&p->x) == 1 && b->rows == 1 && w->step == 1 && h >= 0 && h < p->x.h.size && from >= 0 && from + b->width <= w->size;
 }
 
 static void correlate_item(const correlation *p, const correlation_cut *cut, int64_t item, float *workspace)
@@ -194,7 +187,7 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
 
     int64_t c0 = 0;
     do { /* once for no channels as well: the sum of nothing is 0 */
-        int64_t channels = min_i64(p->channels - c0, cut->c_block), k_count = channels * tap_count(p);
+        int64_t channels = min_i64(p->channels - c0, cut->c_block), k_count = channels * tap_count(&p->x);
         const float *image = source + c0 * p->x.c_stride;
         if (!in_place)
             fill_slab(slab, image, &p->x, &b, channels);
@@ -257,9 +250,7 @@ static int64_t correlation_workspace(const correlation *p, int32_t threads)
 static void flatten_planes(correlation *p)
 {
     axis *h = &p->x.h, *w = &p->x.w;
-    int plain = tap_count(p) == 1 && h->step == 1 && w->step == 1 && h->origin == 0 && w->origin == 0 && h->grid == h->size
-             && w->grid == w->size && p->out_w == 1 && p->out_h == w->grid;
-    if (!plain)
+    if (!is_plain(&p->x) || p->out_w != 1 || p->out_h != w->grid)
         return;
     int64_t plane = h->size * w->size;
     *w = make_axis(plane, 0, 1, 1, 1, plane);

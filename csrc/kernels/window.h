@@ -14,6 +14,11 @@
 
 #include "product.h"
 
+enum {
+    BAND = 256,     /* grid points of a band: the columns or the inner dimension of a product's block */
+    OUT_BLOCK = 96, /* output channels of a block */
+};
+
 typedef struct {
     int64_t size;                         /* of the image */
     int64_t origin, step, dilation, taps; /* position = origin + g * step + t * dilation */
@@ -49,6 +54,15 @@ typedef struct {
     int64_t n;
     int64_t n_stride, c_stride; /* of the image */
 } window;
+
+static inline int64_t tap_count(const window *x) { return x->h.taps * x->w.taps; }
+
+/* Whether grid point g reads image position g and nothing else. */
+static int is_plain(const window *x)
+{
+    return tap_count(x) == 1 && x->h.step == 1 && x->w.step == 1 && x->h.origin == 0 && x->w.origin == 0
+        && x->h.grid == x->h.size && x->w.grid == x->w.size;
+}
 
 /* Rows [row, row + rows) of the grid of all samples, columns [q, q + width) of each. */
 typedef struct { int64_t row, rows, q, width; } band;

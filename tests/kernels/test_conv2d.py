@@ -1,0 +1,163 @@
+"""conv2d and its two gradients against float64, for any window and both layouts."""
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from kernels import reference
+from kernels.kernel_call import call
+
+SETTINGS = hypothesis.settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+
+
+def geometry(n, c, k, size, window, stride=(1, 1), pad=(0, 0), dilation=(1, 1), groups=1):
+    """Fields of tge_conv2d_params but the strides."""
+    out = [
+        (size[i] + 2 * pad[i] - dilation[i] * (window[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)
+    ]
+    fields = {"n": n, "c": c, "h": size[0], "w": size[1], "k": k, "r": window[0], "s": window[1]}
+    fields |= {"p": out[0], "q": out[1], "groups": groups}
+    for name, pair in [("stride", stride), ("pad", pad), ("dilation", dilation)]:
+        fields |= {f"{name}_h": pair[0], f"{name}_w": pair[1]}
+    return fields
+
+
+@st.composite
+def geometries(draw):
+    """Draw small geometries of every kind."""
+    pair = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))  # noqa: E731
+    groups = draw(st.integers(1, 3))
+    g = geometry(
+        draw(st.integers(1, 4)),
+        groups * draw(st.integers(1, 5)),
+        groups * draw(st.integers(1, 14)),
+        draw(pair(1, 20)),
+        draw(pair(1, 5)),
+        draw(pair(1, 3)),
+        draw(pair(0, 4)),
+        draw(pair(1, 3)),
+        groups,
+    )
+    hypothesis.assume(g["p"] > 0 and g["q"] > 0)
+    return g
+
+
+def in_layout(array, layout):
+    """[N][C][H][W] as it lies in memory."""
+    return np.ascontiguousarray(array.swapaxes(0, 1)) if layout == "CNHW" else array
+
+
+def strides(prefix, channels, n, plane, layout):
+    """Fields that address one image."""
+    n_stride, c_stride = (channels * plane, plane) if layout == "NCHW" else (plane, n * plane)
+    return {f"{prefix}_n_stride": n_stride, f"{prefix}_c_stride": c_stride}
+
+
+def run(kernel, g, layout, first, second):
+    """Call a kernel on arrays in N, C, H, W order and return its output in that order."""
+    fields = g | strides("x", g["c"], g["n"], g["h"] * g["w"], layout)
+    fields |= strides("y", g["k"], g["n"], g["p"] * g["q"], layout)
+    shape = {
+        "conv2d_f32": (g["n"], g["k"], g["p"], g["q"]),
+        "conv2d_backward_data_f32": (g["n"], g["c"], g["h"], g["w"]),
+        "conv2d_backward_weights_f32": (g["k"], g["c"] // g["groups"], g["r"], g["s"]),
+    }[kernel]
+    weights = kernel == "conv2d_backward_weights_f32"
+    if not weights and layout == "CNHW":
+        shape = (shape[1], shape[0], *shape[2:])
+    inputs = [in_layout(first, layout), in_layout(second, layout) if weights else second]
+    status, (out,) = call(kernel, "tge_conv2d_params", fields, [(shape, np.float32)], inputs)
+    assert status == 0
+    return out if weights else in_layout(out, layout)
+
+
+def operands(kernel, g, seed=0):
+    """Both inputs of a kernel."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((g["n"], g["c"], g["h"], g["w"]), np.float32)
+    gy = rng.standard_normal((g["n"], g["k"], g["p"], g["q"]), np.float32)
+    w = rng.standard_normal((g["k"], g["c"] // g["groups"], g["r"], g["s"]), np.float32)
+    return {
+        "conv2d_f32": (x, w),
+        "conv2d_backward_data_f32": (gy, w),
+        "conv2d_backward_weights_f32": (x, gy),
+    }[kernel]
+
+
+def terms(kernel, g):
+    """How many products one output element sums, at most."""
+    window = g["r"] * g["s"]
+    return {
+        "conv2d_f32": g["c"] // g["groups"] * window,
+        "conv2d_backward_data_f32": g["k"] // g["groups"] * window,
+        "conv2d_backward_weights_f32": g["n"] * g["p"] * g["q"],
+    }[kernel]
+
+
+def check(kernel, g, layout):
+    """Compare one call with its reference."""
+    first, second = operands(kernel, g)
+    define = getattr(reference, kernel.removesuffix("_f32"))
+    out = run(kernel, g, layout, first, second)
+    error = np.abs(out - define(first, second, g))
+    assert (error <= reference.bound(terms(kernel, g), define(abs(first), abs(second), g))).all()
+
+
+KERNELS = ["conv2d_f32", "conv2d_backward_data_f32", "conv2d_backward_weights_f32"]
+every_kernel = pytest.mark.parametrize("kernel", KERNELS)
+both_layouts = pytest.mark.parametrize("layout", ["NCHW", "CNHW"])
+
+
+@every_kernel
+@both_layouts
+@SETTINGS
+@hypothesis.given(g=geometries())
+def test_conv2d_any_geometry(isa, kernel, layout, g):
+    check(kernel, g, layout)
+
+
+# Sizes that need several blocks of everything: bands, channels, outputs, and edges of each.
+LARGE = {
+    "3x3": geometry(3, 40, 50, (17, 15), (3, 3), pad=(1, 1)),
+    "3x3 stride 2": geometry(2, 33, 30, (16, 16), (3, 3), stride=(2, 2), pad=(1, 1)),
+    "1x1": geometry(3, 300, 130, (7, 7), (1, 1)),
+    "1x1 stride 2": geometry(2, 20, 40, (9, 8), (1, 1), stride=(2, 2)),
+    "long row": geometry(2, 6, 9, (1, 700), (1, 9), pad=(0, 4)),
+    "large window": geometry(1, 3, 5, (30, 29), (19, 17), pad=(9, 8)),
+    "one sample, many outputs": geometry(1, 64, 200, (4, 4), (3, 3), pad=(1, 1)),
+    "stride beyond the window": geometry(2, 3, 4, (11, 13), (2, 2), stride=(3, 4)),
+    "padding beyond the window": geometry(2, 3, 4, (3, 3), (2, 2), pad=(5, 4)),
+    "grouped": geometry(2, 12, 30, (10, 10), (3, 3), pad=(1, 1), groups=6),
+}
+
+
+@every_kernel
+@both_layouts
+@pytest.mark.parametrize("name", LARGE)
+def test_conv2d_across_blocks(isa, kernel, layout, name):
+    check(kernel, LARGE[name], layout)
+
+
+@every_kernel
+@pytest.mark.parametrize("name", LARGE)
+def test_conv2d_bits_are_the_same_for_any_threads_and_layout(threads, kernel, name):
+    inputs = operands(kernel, LARGE[name])
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        results += [run(kernel, LARGE[name], layout, *inputs) for layout in ("NCHW", "CNHW")]
+    for other in results[1:]:
+        assert results[0].tobytes() == np.ascontiguousarray(other).tobytes()
+
+
+@every_kernel
+@pytest.mark.parametrize("empty", ["n", "c", "k"])
+def test_conv2d_of_nothing_is_zero(isa, kernel, empty):
+    g = geometry(2, 3, 4, (5, 5), (3, 3), pad=(1, 1)) | {empty: 0}
+    out = run(kernel, g, "NCHW", *operands(kernel, g))
+    assert (out == 0).all()
