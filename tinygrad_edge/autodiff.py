@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .errors import GraphError
-from .graph import GRADIENT, Graph, Node, Value, ancestors, emit, marked
+from .graph import GRADIENT, KNOWN, Graph, Node, Value, ancestors, emit, marked
 from .ops import add, full, sum_to
 
 __all__ = ["differentiate", "gradient", "vjp"]
@@ -45,7 +45,10 @@ def differentiate(graph: Graph) -> Graph:
                 full(v.shape, 0.0, v.dtype) if g is None else g for v, g in zip(wrt, found, strict=True)
             ]
 
-    return graph.rewrite(visit)
+    def forget(node: Node, inputs: tuple[Value, ...]) -> Iterable[Value] | None:
+        return (inputs[1],) if node.op is KNOWN else None
+
+    return graph.rewrite(visit).rewrite(forget)
 
 
 def vjp(
@@ -80,7 +83,7 @@ def _between(outputs: Sequence[Value], wrt: Sequence[Value]) -> list[Node]:
     reached: set[Value] = set(wrt)
     nodes = []
     for node in ancestors(outputs):
-        if node.op.differentiable and any(v in reached for v in node.inputs):
+        if node.op.differentiable and not node.constant and any(v in reached for v in node.inputs):
             nodes.append(node)
             reached.update(v for v in node.outputs if v.dtype.is_float)
     return nodes

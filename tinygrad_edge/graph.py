@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,15 +28,18 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _numbers = itertools.count()
 
 
-class Marks:
-    """What new nodes are marked with: their part of the step, module path, and line of user code."""
+class Marks(threading.local):
+    """What new nodes are marked with, in each thread.
 
-    __slots__ = ("part", "scope", "source")
+    Their part of the step, module path, line of user code (None: look for it), and whether gradients stop
+    at them.
+    """
 
     def __init__(self) -> None:
         self.part = "forward"
         self.scope: tuple[str, ...] = ()
         self.source: tuple[str, int] | None = None
+        self.constant = False
 
 
 marks = Marks()
@@ -43,7 +47,7 @@ marks = Marks()
 
 @contextmanager
 def marked(**changes: Any) -> Iterator[None]:
-    """Mark the nodes made inside with another ``part``, ``scope`` or ``source``."""
+    """Mark the nodes made inside with another ``part``, ``scope``, ``source`` or ``constant``."""
     before = {name: getattr(marks, name) for name in changes}
     for name, mark in changes.items():
         setattr(marks, name, mark)
@@ -171,7 +175,7 @@ class Value:
 class Node:
     """One application of an op. Its inputs never change; its number is its place in the order."""
 
-    __slots__ = ("number", "op", "inputs", "attrs", "outputs", "part", "scope", "source")
+    __slots__ = ("number", "op", "inputs", "attrs", "outputs", "part", "scope", "source", "constant")
 
     def __init__(
         self, op: Op, inputs: tuple[Value, ...], attrs: dict[str, Any], types: Iterable[TensorType]
@@ -184,6 +188,7 @@ class Node:
         self.part = marks.part
         self.scope = marks.scope
         self.source = marks.source or user_line()
+        self.constant = marks.constant
 
     def again(self, inputs: tuple[Value, ...], **attrs: Any) -> Node:
         """Make the same node once more, later in the order, on other inputs."""
@@ -194,6 +199,7 @@ class Node:
         copy.attrs = {**self.attrs, **attrs} if attrs else self.attrs
         copy.outputs = tuple(Value(copy, v.index, v.type) for v in self.outputs)
         copy.part, copy.scope, copy.source = self.part, self.scope, self.source
+        copy.constant = self.constant
         return copy
 
     @property
@@ -237,6 +243,8 @@ READ = _structural("read", lambda *, cell: (cell.type,), differentiable=False)
 ASSIGN = _structural("assign", lambda value, *, cell: (cell.type,), differentiable=False, effect=True)
 #: Gradients of one value with respect to others, given the cotangent; autodiff expands it.
 GRADIENT = _structural("gradient", lambda of, cotangent, *wrt: tuple(v.type for v in wrt))
+#: A value together with its array from an earlier run; after differentiation only the array is left.
+KNOWN = _structural("known", lambda history, array: (history.type,), vjp=lambda node, g: (g[0], None))
 
 
 def new_input(tensor_type: TensorType, data: np.ndarray | None = None) -> Value:
@@ -314,10 +322,21 @@ class Graph:
         ``visit(node, inputs)`` may give the values that stand for the node's outputs, built from the
         already rewritten inputs; None copies the node. What nobody needs any more is gone.
         """
+        return self._made_again(self.nodes, visit)
+
+    def reordered(self, order: Sequence[Node]) -> Graph:
+        """The same nodes in another order."""
+        return self._made_again(order, lambda node, inputs: None)
+
+    def _made_again(
+        self,
+        order: Sequence[Node],
+        visit: Callable[[Node, tuple[Value, ...]], Iterable[Value] | None],
+    ) -> Graph:
         new: dict[Value, Value] = {}
         effects: list[Node] = []
         kept = set(self.effects)
-        for node in self.nodes:
+        for node in order:
             inputs = tuple(new[v] for v in node.inputs)
             outputs = visit(node, inputs)
             if outputs is None:
@@ -327,7 +346,7 @@ class Graph:
                     effects.append(copy)
             new.update(zip(node.outputs, outputs, strict=True))
         # An input that nothing reads any more keeps its place in the binding order.
-        inputs_now = [new[v] if v in new else v for v in self.inputs]
+        inputs_now = [new.get(v, v) for v in self.inputs]
         return Graph([new[v] for v in self.outputs], effects, inputs_now)
 
     def __str__(self) -> str:

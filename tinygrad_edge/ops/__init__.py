@@ -47,7 +47,7 @@ from .norm import batch_norm, batch_norm_apply
 from .pool import avg_pool2d, max_pool2d
 from .random import dropout, generator_advance
 from .reduce import argmax, max_, mean, sum_, sum_to, topk
-from .shape import broadcast_to, concatenate, flip, pad, reshape, slice_, transpose
+from .shape import broadcast_to, concatenate, detach, flip, pad, reshape, slice_, transpose, view
 from .softmax import cross_entropy, log_softmax, softmax
 from .update import adam_update, rmsprop_update, sgd_momentum_update, sgd_update
 
@@ -68,6 +68,7 @@ __all__ = [
     "constant",
     "conv2d",
     "cross_entropy",
+    "detach",
     "divide",
     "dropout",
     "equal",
@@ -116,5 +117,6 @@ __all__ = [
     "tanh",
     "topk",
     "transpose",
+    "view",
     "where",
 ]

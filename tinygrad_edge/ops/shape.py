@@ -71,6 +71,29 @@ def reshape(x: Value, shape: Sequence[int]) -> Value:
     return x if shape == x.shape else emit(_RESHAPE, x, shape=shape).outputs[0]
 
 
+def view(x: Value) -> Value:
+    """The same memory as a value of its own, to differentiate by this use of it alone."""
+    return emit(_RESHAPE, x, shape=x.shape).outputs[0]
+
+
+_DETACH = register(
+    Op(
+        "detach",
+        lambda x: (x.type,),
+        lambda x: (x,),
+        differentiable=False,
+        flops=lambda node: 0,
+        bytes=lambda node: 0,
+        alias=True,
+    )
+)
+
+
+def detach(x: Value) -> Value:
+    """The same memory as a constant to differentiation."""
+    return emit(_DETACH, x).outputs[0]
+
+
 # ---- transpose ----
 
 

@@ -88,6 +88,10 @@ class Ledger:
         found = [b for b in self.storage.buffers if b.start <= time <= b.end]
         return [self._entry(b, time) for b in sorted(found, key=lambda b: b.offset)]
 
+    def dying(self, time: int) -> list[Entry]:
+        """Arena entries that are live for the last time."""
+        return [self._entry(b, time) for b in self.storage.buffers if b.end == time]
+
     def _entry(self, buffer: Buffer, time: int) -> Entry:
         value = next((v for since, v in reversed(buffer.lives) if since <= time), None)
         if value is None:

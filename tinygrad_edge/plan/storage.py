@@ -132,9 +132,9 @@ class _Lives:
             for i, (outer, inner) in enumerate(zip(node.inputs, node.attrs["body"].inputs, strict=True)):
                 if inner in self.root:
                     raise GraphError("two loops share a body; each needs a copy of its own")
+                self.bound.add(inner)
                 self.root[inner] = self.root[outer] if i < fixed else inner
                 self._start(inner, moment, (*moment.inside, moment.time))
-                self.bound.add(inner)
 
     def _start(self, value: Value, moment: Moment, home: tuple[int, ...]) -> None:
         if self.root[value] is value:
@@ -254,6 +254,8 @@ class _Store:
     def _bind_results(self, moment: Moment) -> None:
         for value in moment.node.outputs:
             lives = self.lives
+            if lives.root[value] is not value:
+                self.storage.places[value] = self.storage.places[lives.root[value]]
             if lives.root[value] is not value or value in lives.bound:
                 continue
             if value not in self.storage.places:
@@ -292,6 +294,8 @@ class _Store:
         attrs, body = moment.node.attrs, moment.node.attrs["body"]
         sliced_from, carried_from = attrs["invariant"], attrs["invariant"] + attrs["sliced"]
         carried = len(body.inputs) - carried_from
+        for inner in body.inputs[:sliced_from]:
+            self.storage.places[inner] = self.storage.places[self.lives.root[inner]]
         for i in range(sliced_from, carried_from):
             inner, outer = body.inputs[i], self.lives.root[moment.node.inputs[i]]
             self.storage.places[inner] = self._window(moment, self.storage.places[outer], inner.nbytes)

@@ -9,8 +9,9 @@ from types import ModuleType
 
 from ..errors import BuildError
 from . import _ffi, native, reference
+from .diagnose import run_checked
 
-__all__ = ["current", "use"]
+__all__ = ["current", "run_checked", "use"]
 
 VARIABLE = "TINYGRAD_EDGE_RUNTIME"
 

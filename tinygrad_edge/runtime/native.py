@@ -106,29 +106,22 @@ class Executable:
         """
         with _lock:
             outputs = self._bind(cells, inputs)
-            status, where = self._program.run(self._bases, 0, len(self.plan.calls))
-            if status:
-                self._fail(status, where, inputs)
+            self._run(0, len(self.plan.calls))
         return outputs
 
-    def steps(
-        self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
-    ) -> Iterator[tuple[Call, int]]:
-        """Run one call at a time (a loop counts as one); gives each call and its number after it ran.
+    def steps(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> Iterator[Call]:
+        """Run one call at a time, a loop as one; gives each call after it ran.
 
-        Between calls, `array` shows any live value. The last outputs are in `outputs`.
+        Between calls `array` shows any live value; at the end `outputs` holds the results.
         """
         with _lock:
             self.outputs = self._bind(cells, inputs)
             i = 0
             while i < len(self.plan.calls):
                 call = self.plan.calls[i]
-                following = i + 1 + call.body
-                status, where = self._program.run(self._bases, i, following)
-                if status:
-                    self._fail(status, where, inputs)
-                yield call, following - 1
-                i = following
+                i += 1 + call.body
+                self._run(i - 1 - call.body, i)
+                yield call
 
     def array(self, value: Value) -> np.ndarray:
         """A copy of a live value, during `steps`."""
@@ -153,9 +146,10 @@ class Executable:
             self._bases.set(self._first_output + i, array, writable=True)
         return outputs
 
-    def _fail(self, status: int, where: int, inputs: Sequence[np.ndarray]) -> None:
+    def _run(self, first: int, last: int) -> None:
+        status, where = self._program.run(self._bases, first, last)
         if status < 0:
             raise KeyboardInterrupt
-        node = self.plan.calls[where].node
-        arrays = [self.array(v) for v in node.inputs]
-        raise node.op.refuse(node, arrays, status - 1)
+        if status:
+            node = self.plan.calls[where].node
+            raise node.op.refuse(node, [self.array(v) for v in node.inputs], status - 1)

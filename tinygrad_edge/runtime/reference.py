@@ -8,7 +8,7 @@ import numpy as np
 
 from ..graph import ASSIGN, INPUT, READ, Graph, Node, Value
 from ..op import Kernel, Refusal
-from ..plan import Plan
+from ..plan import Call, Plan
 
 __all__ = ["Executable", "name", "signature", "workspace"]
 
@@ -51,15 +51,17 @@ class Executable:
             pass
         return self.outputs
 
-    def steps(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> Iterator[Node]:
-        """Run one node at a time; gives each after it ran. `array` shows any live value."""
+    def steps(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> Iterator[Call]:
+        """Run one node at a time; gives its call after it ran. `array` shows any live value."""
         graph: Graph = self.plan.graph
+        call_of = {call.node: call for call in reversed(self.plan.calls)}
         state = dict(zip(graph.cells, cells, strict=True))
         self._known = dict(zip(graph.inputs, inputs, strict=True))
         for node in graph.nodes:
             if node.op is not INPUT:
                 self._known.update(zip(node.outputs, self._results(node, state), strict=True))
-                yield node
+            if node in call_of:
+                yield call_of[node]
             for value in self._dies.get(node, ()):
                 del self._known[value]
         self.outputs = [np.array(self._known[v], order="C") for v in graph.outputs]

@@ -1,0 +1,200 @@
+"""Compiled steps: a function recorded once for each signature, planned, and run as one call."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import runtime, trace
+from .dtypes import of_array
+from .errors import GraphError
+from .graph import ASSIGN, Graph, Value, new_input
+from .op import TensorType
+from .plan import Plan, make_plan
+from .policy import Default, Policy, rewrite
+from .tensor import Tensor, entering
+
+__all__ = ["CompiledStep", "Event", "compile"]
+
+
+class Event(NamedTuple):
+    """One kernel call of a study run.
+
+    ``live`` maps names of live arena values to copies of them, ``live_bytes`` is their sum (workspace
+    included), ``frees`` names those that die with this call.
+    """
+
+    name: str
+    part: str
+    live: dict[str, np.ndarray]
+    live_bytes: int
+    frees: tuple[str, ...]
+
+
+class _Recorded(NamedTuple):
+    """A recorded step: its plan, and how arguments, captured arrays and results map to it."""
+
+    plan: Plan
+    executable: Any
+    sources: tuple[int | np.ndarray, ...]  # for each input: which argument, or the array itself
+    rebuild: Callable[[Sequence[Tensor]], Any]
+    assigned: tuple
+
+
+class CompiledStep:
+    """A step function with a plan for each signature of its arguments.
+
+    Arrays, tensors and floats are arguments of the plan; everything else (integers, strings, None) is part
+    of the signature: another value is another plan.
+
+    Parameters
+    ----------
+    function : callable
+        Takes tensors; gives a tensor, or tuples, lists and dicts of tensors, or None.
+    policies : sequence of Policy or None
+        None is ``[policy.Default()]``; an empty list keeps every saved value.
+    """
+
+    def __init__(self, function: Callable[..., Any], policies: Sequence[Policy] | None = None) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.policies: tuple[Policy, ...] = (Default(),) if policies is None else tuple(policies)
+        for policy in self.policies:
+            if not isinstance(policy, Policy):
+                raise GraphError(f"expected policies, got {policy!r}")
+        self._recorded: dict[tuple, _Recorded] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the step on arrays or tensors; arrays are borrowed for the call."""
+        active = trace.current()
+        if not active.lazy:
+            return self.function(*args)
+        entered = [_enter(a) for a in args]
+        recorded = self._record(entered)
+        active.run()
+        results = runtime.run_checked(recorded.executable, *self._arrays(recorded, entered))
+        self._advance(recorded)
+        return recorded.rebuild([Tensor.of_array(a) for a in results])
+
+    def plan(self, *args: Any) -> Plan:
+        """The plan for these arguments; nothing runs. Only their shapes and types matter."""
+        return self._record([_enter(a) for a in args]).plan
+
+    def trace(self, *args: Any) -> Iterator[Event]:
+        """Run the step one kernel call at a time; gives an event after each."""
+        entered = [_enter(a) for a in args]
+        recorded = self._record(entered)
+        trace.current().run()
+        plan, executable = recorded.plan, recorded.executable
+        for call in executable.steps(*self._arrays(recorded, entered)):
+            entries = plan.live(call.time)
+            arrays = {
+                f"%{e.value.node.number} {e.name}": executable.array(e.value)
+                for e in entries
+                if e.value is not None
+            }
+            frees = tuple(e.name for e in plan.ledger.dying(call.time))
+            name = f"loop x {call.count}" if call.kernel is None else call.kernel.name
+            yield Event(name, call.node.part, arrays, sum(e.nbytes for e in entries), frees)
+        self._advance(recorded)
+
+    # ---- recording ----
+
+    def _record(self, entered: list[Any]) -> _Recorded:
+        signature = tuple(
+            TensorType(a.shape, of_array(a)) if isinstance(a, np.ndarray) else a for a in entered
+        )
+        key = (runtime.current().signature(), signature)
+        recorded = self._recorded.get(key)
+        if recorded is None:
+            recorded = self._recorded[key] = self._make(entered)
+        return recorded
+
+    def _make(self, entered: list[Any]) -> _Recorded:
+        with trace.recording() as active:
+            arguments = [
+                Tensor.of_value(new_input(TensorType(a.shape, of_array(a)))) if isinstance(a, np.ndarray) else a
+                for a in entered
+            ]
+            results = self.function(*arguments)
+            for finish in active.at_end:
+                finish()
+            outputs: list[Tensor] = []
+            rebuild = _structure(results, outputs)
+            numbers = {a.value: i for i, a in enumerate(arguments) if isinstance(a, Tensor)}
+            graph, captured = trace.build([t.value for t in outputs], active.effects, numbers)
+        plan = make_plan(rewrite(graph, self.policies), runtime.current().workspace)
+        sources = tuple(numbers[v] if v in numbers else v.data for v in captured)
+        assigned = tuple(n.attrs["cell"] for n in graph.effects if n.op is ASSIGN)
+        return _Recorded(plan, runtime.current().Executable(plan), sources, rebuild, assigned)
+
+    @staticmethod
+    def _arrays(recorded: _Recorded, entered: list[Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        inputs = [entered[s] if isinstance(s, int) else s for s in recorded.sources]
+        return [c.array for c in recorded.plan.graph.cells], inputs
+
+    @staticmethod
+    def _advance(recorded: _Recorded) -> None:
+        active = trace.current()
+        for cell in recorded.assigned:
+            active.overwritten(cell)
+
+
+def compile(  # noqa: A001 - the name that PyTorch's users look for
+    function: Callable[..., Any] | None = None, *, policies: Sequence[Policy] | None = None
+) -> Any:
+    """Record a step once, plan it, and run it as one call.
+
+    Parameters
+    ----------
+    function : callable
+        The step: forward, backward, update.
+    policies : sequence of Policy, optional
+        Rewrites of its graph; the project's lossless choice by default.
+
+    Returns
+    -------
+    CompiledStep
+
+    Examples
+    --------
+    >>> import tinygrad_edge as te
+    >>> @te.compile
+    ... def double(x):
+    ...     return x * 2.0
+    >>> double([1.0, 2.0]).numpy()
+    array([2., 4.], dtype=float32)
+    """
+    if function is None:
+        return lambda f: CompiledStep(f, policies)
+    return CompiledStep(function, policies)
+
+
+def _enter(argument: Any) -> Any:
+    """An argument as an array, borrowed where that is possible; static ones as they are."""
+    if isinstance(argument, Tensor):
+        return argument.realize().borrow()
+    if isinstance(argument, np.ndarray | float | list | tuple):
+        return entering(argument, copy=False)
+    if hasattr(argument, "__array__") or hasattr(argument, "__dlpack__"):
+        return entering(np.asarray(argument), copy=False)
+    return argument
+
+
+def _structure(results: Any, found: list[Tensor]) -> Callable[[Sequence[Tensor]], Any]:
+    """Collect the tensors of a result; gives the function that puts others in their places."""
+    if isinstance(results, Tensor):
+        at = len(found)
+        found.append(results)
+        return lambda tensors: tensors[at]
+    if isinstance(results, dict):
+        parts = {k: _structure(v, found) for k, v in results.items()}
+        return lambda tensors: {k: part(tensors) for k, part in parts.items()}
+    if isinstance(results, list | tuple):
+        rebuild = [_structure(v, found) for v in results]
+        kind = type(results)
+        return lambda tensors: kind(part(tensors) for part in rebuild)
+    return lambda tensors: results

@@ -1,0 +1,341 @@
+"""Functions of tensors without state. Images are [N, C, H, W]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import ops
+from .dtypes import as_dtype, float32
+from .errors import ShapeError
+from .generator import Generator, default_generator
+from .tensor import Tensor, apply, as_tensor
+
+__all__ = [
+    "avg_pool2d",
+    "batch_norm",
+    "clip",
+    "concatenate",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "exp",
+    "global_avg_pool2d",
+    "group_norm",
+    "hardswish",
+    "layer_norm",
+    "linear",
+    "log",
+    "log_softmax",
+    "max_pool2d",
+    "maximum",
+    "minimum",
+    "mse_loss",
+    "one_hot",
+    "pad",
+    "relu",
+    "relu6",
+    "scatter_add",
+    "sigmoid",
+    "softmax",
+    "sqrt",
+    "stack",
+    "tanh",
+    "where",
+]
+
+Size = int | tuple[int, int]
+
+
+def _pair(size: Size, what: str) -> tuple[int, int]:
+    """One number for both axes, or one for each."""
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(n, int) for n in pair):
+        raise ShapeError(f"{what} must be an integer or two of them, got {size!r}")
+    return pair[0], pair[1]
+
+
+# ---- elementwise ----
+
+
+def exp(x: Any) -> Tensor:
+    """Elementwise exponential."""
+    return apply(ops.exp, x)
+
+
+def log(x: Any) -> Tensor:
+    """Elementwise natural logarithm."""
+    return apply(ops.log, x)
+
+
+def sqrt(x: Any) -> Tensor:
+    """Elementwise square root."""
+    return apply(ops.sqrt, x)
+
+
+def tanh(x: Any) -> Tensor:
+    """Elementwise hyperbolic tangent."""
+    return apply(ops.tanh, x)
+
+
+def sigmoid(x: Any) -> Tensor:
+    """Elementwise logistic function."""
+    return apply(ops.sigmoid, x)
+
+
+def relu(x: Any) -> Tensor:
+    """Elementwise max(x, 0)."""
+    return apply(ops.relu, x)
+
+
+def relu6(x: Any) -> Tensor:
+    """Elementwise min(max(x, 0), 6)."""
+    return apply(ops.relu6, x)
+
+
+def hardswish(x: Any) -> Tensor:
+    """Elementwise x * relu6(x + 3) / 6 (Howard et al. 2019)."""
+    return apply(ops.hardswish, x)
+
+
+def maximum(x: Any, y: Any) -> Tensor:
+    """Elementwise larger one; equals share the gradient."""
+    return apply(ops.maximum, x, y)
+
+
+def minimum(x: Any, y: Any) -> Tensor:
+    """Elementwise smaller one; equals share the gradient."""
+    return apply(ops.minimum, x, y)
+
+
+def clip(x: Any, low: Any, high: Any) -> Tensor:
+    """Elementwise min(max(x, low), high)."""
+    return apply(ops.clip, x, low, high)
+
+
+def where(condition: Any, x: Any, y: Any) -> Tensor:
+    """`x` where the condition holds, `y` elsewhere."""
+    condition = as_tensor(condition)
+    x = x if isinstance(x, Tensor) else _beside(x, y)
+    y = y if isinstance(y, Tensor) else _beside(y, x)
+    return apply(ops.where, condition, x, y)
+
+
+def _beside(number: Any, other: Any) -> Tensor:
+    dtype = other.dtype if isinstance(other, Tensor) and isinstance(number, int | float) else None
+    return Tensor(number, dtype=dtype)
+
+
+# ---- shape ----
+
+
+def concatenate(tensors: Any, axis: int = 0) -> Tensor:
+    """Join along an axis."""
+    return apply(lambda *values: ops.concatenate(values, axis), *tensors)
+
+
+def stack(tensors: Any, axis: int = 0) -> Tensor:
+    """Join along a new axis."""
+    tensors = [as_tensor(t) for t in tensors]
+    at = axis % (tensors[0].ndim + 1)
+    return concatenate([t.reshape((*t.shape[:at], 1, *t.shape[at:])) for t in tensors], at)
+
+
+def pad(x: Any, widths: Any) -> Tensor:
+    """Zeros around a tensor.
+
+    Parameters
+    ----------
+    x : Tensor
+    widths : sequence of (before, after)
+        One pair for each axis.
+    """
+    x = as_tensor(x)
+    pairs = [tuple(w) for w in widths]
+    if len(pairs) != x.ndim or any(len(p) != 2 for p in pairs):
+        raise ShapeError(f"pad: needs one (before, after) for each of {x.ndim} axes, got {widths!r}")
+    low, high = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
+    return apply(ops.pad, x, low=low, high=high)
+
+
+def scatter_add(updates: Any, indices: Any, length: int, axis: int = 0) -> Tensor:
+    """Zeros of `length` along an axis, plus each update at its index."""
+    return apply(ops.scatter_add, updates, as_tensor(indices), length=length, axis=axis)
+
+
+# ---- layers ----
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
+    """x @ weight.T + bias, with x [..., in], weight [out, in], bias [out]."""
+    y = apply(lambda a, w: ops.matmul(a, w, transpose_b=True), x, weight)
+    return y if bias is None else y + bias
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlate images with windows.
+
+    Parameters
+    ----------
+    x : Tensor [N, C, H, W]
+    weight : Tensor [K, C / groups, R, S]
+    bias : Tensor [K], optional
+    stride, padding, dilation : int or (int, int)
+        Along height and width; the padding is zeros on both sides.
+    groups : int
+        Channels are cut into this many groups that do not mix; C for a depthwise convolution.
+
+    Returns
+    -------
+    Tensor [N, K, P, Q]
+        ``P = (H + 2 * padding - dilation * (R - 1) - 1) // stride + 1``.
+    """
+    attrs = {
+        "stride": _pair(stride, "stride"),
+        "padding": _pair(padding, "padding"),
+        "dilation": _pair(dilation, "dilation"),
+        "groups": groups,
+    }
+    y = apply(ops.conv2d, x, weight, **attrs)
+    return y if bias is None else y + as_tensor(bias).reshape(-1, 1, 1)
+
+
+def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+    """Largest of each window; the stride is the window's size unless given."""
+    window = _pair(kernel_size, "kernel_size")
+    step = window if stride is None else _pair(stride, "stride")
+    return apply(ops.max_pool2d, x, window=window, stride=step, padding=_pair(padding, "padding"))
+
+
+def avg_pool2d(
+    x: Any,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """Mean of each window; the stride is the window's size unless given."""
+    window = _pair(kernel_size, "kernel_size")
+    step = window if stride is None else _pair(stride, "stride")
+    attrs = {"window": window, "stride": step, "padding": _pair(padding, "padding")}
+    return apply(ops.avg_pool2d, x, **attrs, count_include_pad=count_include_pad)
+
+
+def global_avg_pool2d(x: Any) -> Tensor:
+    """Mean of each channel's plane: [N, C, H, W] to [N, C]."""
+    return as_tensor(x).mean((2, 3))
+
+
+def batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise each channel by the batch's own statistics (Ioffe & Szegedy 2015).
+
+    Returns
+    -------
+    y, mean, var : Tensor
+        The variance is the biased one.
+    """
+    x, gamma, beta = as_tensor(x), as_tensor(gamma), as_tensor(beta)
+    found = ops.batch_norm(x.value, gamma.value, beta.value, eps)
+    return Tensor.following(found[0], x, gamma, beta), *(Tensor.following(v, x) for v in found[1:])
+
+
+def group_norm(x: Any, groups: int, gamma: Any = None, beta: Any = None, eps: float = 1e-5) -> Tensor:
+    """Normalise each sample over groups of channels (Wu & He 2018)."""
+    x = as_tensor(x)
+    if x.ndim < 2 or groups < 1 or x.shape[1] % groups:
+        raise ShapeError(f"group_norm: {list(x.shape)} has no channels that {groups} groups divide")
+    rows = x.reshape(1, x.shape[0] * groups, -1)
+    one = Tensor(1.0, dtype=x.dtype).broadcast_to(rows.shape[1:2])
+    y = batch_norm(rows, one, one * 0.0, eps)[0].reshape(x.shape)
+    channels = (-1, *(1,) * (x.ndim - 2))
+    y = y if gamma is None else y * as_tensor(gamma).reshape(channels)
+    return y if beta is None else y + as_tensor(beta).reshape(channels)
+
+
+def layer_norm(x: Any, axes: int, gamma: Any = None, beta: Any = None, eps: float = 1e-5) -> Tensor:
+    """Normalise each sample over its last `axes` axes (Ba et al. 2016)."""
+    x = as_tensor(x)
+    if not 1 <= axes <= x.ndim:
+        raise ShapeError(f"layer_norm: {list(x.shape)} has no last {axes} axes")
+    rows = 1
+    for n in x.shape[: x.ndim - axes]:
+        rows *= n
+    y = group_norm(x.reshape(1, rows, -1), rows, eps=eps).reshape(x.shape)
+    y = y if gamma is None else y * gamma
+    return y if beta is None else y + beta
+
+
+def dropout(x: Any, p: float = 0.5, generator: Generator | None = None) -> Tensor:
+    """Zero each element with probability p and scale the others by 1 / (1 - p) (Srivastava et al. 2014).
+
+    Which elements depends on the generator, the place of this call in the step, and the number of the
+    sample alone.
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ShapeError(f"dropout: the probability must be between 0 and 1, got {p}")
+    x = as_tensor(x)
+    source = generator or default_generator()
+    probability = Tensor(p, dtype=float32)
+    value = ops.dropout(x.value, source.read(), Tensor(0).value, probability.value, source.next_site())
+    return Tensor.following(value, x)
+
+
+# ---- classification ----
+
+
+def softmax(x: Any, axis: int = -1) -> Tensor:
+    """Exponentials along an axis, divided by their sum."""
+    return apply(ops.softmax, x, axis=axis)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Tensor:
+    """Logarithm of the softmax."""
+    return apply(ops.log_softmax, x, axis=axis)
+
+
+def cross_entropy(logits: Any, labels: Any, weight: Any = None, label_smoothing: float = 0.0) -> Tensor:
+    """Mean negative log-likelihood of labels.
+
+    Parameters
+    ----------
+    logits : Tensor [N, classes]
+    labels : Tensor [N] of integers
+    weight : Tensor [classes], optional
+        Of each class; the mean is then over the labels' weights.
+    label_smoothing : float
+        Share of the target spread evenly over the classes (Szegedy et al. 2016).
+
+    Raises
+    ------
+    DataError
+        When it runs: a label is outside the classes.
+    """
+    logits, labels = as_tensor(logits), as_tensor(labels)
+    if logits.ndim != 2:
+        raise ShapeError(f"cross_entropy: needs logits [N, classes], got {list(logits.shape)}")
+    if logits.shape[0] == 0:
+        raise ShapeError("cross_entropy: the mean over an empty batch does not exist")
+    per_class = Tensor(1.0, dtype=logits.dtype) if weight is None else as_tensor(weight)
+    per_class = per_class.broadcast_to((logits.shape[1],)) if weight is None else per_class
+    loss = apply(ops.cross_entropy, logits, labels, per_class, smoothing=label_smoothing)
+    return loss.mean() if weight is None else loss.sum() / per_class.take(labels).sum()
+
+
+def mse_loss(x: Any, y: Any) -> Tensor:
+    """Mean squared difference."""
+    difference = as_tensor(x) - y
+    return (difference * difference).mean()
+
+
+def one_hot(labels: Any, classes: int, dtype: str = "float32") -> Tensor:
+    """Rows with a one at the label."""
+    labels = as_tensor(labels)
+    column = labels.reshape((*labels.shape, 1))
+    return (column == Tensor.of_value(ops.arange(classes))).astype(as_dtype(dtype))

@@ -1,0 +1,80 @@
+"""Random state as a cell, and the seeds of initial parameters."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from . import ops, trace
+from .dtypes import uint32
+from .graph import Cell, Value, marked
+
+__all__ = ["Generator", "default_generator", "initial_stream", "manual_seed"]
+
+
+class Generator:
+    """A cell of four uint32: 64 bits of seed, 64 bits of steps taken.
+
+    What is drawn depends on the cell, on the site (the how-manieth draw of a step it is) and on the sample's
+    number; after each group that drew, the step is advanced once.
+
+    Parameters
+    ----------
+    seed : int
+        64 bits are used.
+    """
+
+    def __init__(self, seed: int) -> None:
+        words = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, 0, 0], np.uint32)
+        self.cell = Cell("generator", (4,), uint32, "buffer", lambda: words)
+
+    def read(self) -> Value:
+        """The state that this step draws from."""
+        return trace.current().read(self.cell)
+
+    def next_site(self) -> int:
+        """A number for a place that draws, counted from 0 in each step."""
+        active = trace.current()
+        if self not in active.sites:
+            active.sites[self] = 0
+            active.at_end.append(self._advance)
+        site = active.sites[self]
+        active.sites[self] += 1
+        return site
+
+    def _advance(self) -> None:
+        with marked(part="update"):
+            active = trace.current()
+            active.assign(self.cell, ops.generator_advance(active.read(self.cell)))
+
+
+_default = [Generator(0)]
+_seed = [0]
+_initialised = itertools.count()
+
+
+def default_generator() -> Generator:
+    """The generator that draws where none is named."""
+    return _default[0]
+
+
+def manual_seed(seed: int) -> None:
+    """Start all randomness anew: parameters made from now on, and dropout.
+
+    Parameters
+    ----------
+    seed : int
+        Non-negative. Without a call it is 0: runs are reproducible by default.
+    """
+    global _initialised
+    if seed < 0:
+        raise ValueError(f"the seed must not be negative, got {seed}")
+    _seed[0] = seed
+    _initialised = itertools.count()
+    _default[0] = Generator(seed)
+
+
+def initial_stream() -> np.random.Generator:
+    """A stream for one parameter's first contents: from the seed and its number in order of making."""
+    return np.random.Generator(np.random.Philox(key=[_seed[0], next(_initialised)]))
