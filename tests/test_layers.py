@@ -11,7 +11,9 @@ HOUSE = """
     models data testing
     nn optim
     functional
+    compiled gradients
     tensor
+    trace
     export
     runtime
     plan
@@ -23,8 +25,8 @@ HOUSE = """
     safetensors files
     dtypes errors
 """
-# What a function may import: heavy, and needed by a command, never by a training step.
-LAZY = {"rich", "matplotlib", "PIL"}
+# What a function may import: heavy, for a command or a download, never for a training step.
+LAZY = {"rich", "matplotlib", "PIL", "hashlib", "http", "urllib"}
 
 PACKAGE = Path(__file__).parents[1] / "tinygrad_edge"
 FLOOR = {room: -row for row, rooms in enumerate(HOUSE.split("\n")) for room in rooms.split()}
