@@ -150,8 +150,8 @@ def _unfit(arrays: Mapping[Any, np.ndarray], metadata: Mapping[Any, Any]) -> str
 
 def _dtype(array: np.ndarray) -> str | None:
     """Name an array's element type as the format does."""
-    name = (array.dtype.metadata or {}).get("safetensors")
-    return name or _NAMES.get(array.dtype.newbyteorder("<"))
+    notes: Mapping[str, Any] = array.dtype.metadata or {}
+    return notes.get("safetensors") or _NAMES.get(array.dtype.newbyteorder("<"))
 
 
 def _bytes(array: np.ndarray) -> memoryview:

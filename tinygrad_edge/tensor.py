@@ -227,9 +227,7 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient after `backward`; None before it, and after an optimizer has consumed it."""
-        if self._grad is None:
-            return None
-        if self._grad_handle is None:
+        if self._grad is not None and self._grad_handle is None:
             self._grad_handle = Tensor._of(self._grad, False)
         return self._grad_handle
 
@@ -256,6 +254,11 @@ class Tensor:
     def clear_grad(self) -> None:
         """Set the gradient to None."""
         self._grad = self._grad_handle = None
+        trace.current().leaves.pop(id(self), None)
+
+    def consume_grad(self) -> None:
+        """End an accumulation: what the user holds of the gradient stays, the rest goes."""
+        self._grad = None
         trace.current().leaves.pop(id(self), None)
 
     def backward(self, gradient: Tensor | None = None) -> None:
@@ -290,6 +293,7 @@ class Tensor:
         grads = autodiff.gradient(self.value, [leaf.value for leaf in leaves], cotangent)
         for leaf, g in zip(leaves, grads, strict=True):
             leaf.add_grad(g)
+        trace.current().losses.append(self.value)
 
     def detach(self) -> Tensor:
         """The same value as a constant."""

@@ -63,6 +63,7 @@ class Trace:
         self.base: dict[Cell, Value] = {}  # reads of the versions that the cells have now
         self.newest: dict[Cell, Value] = {}
         self.leaves: dict[int, Tensor] = {}  # with a pending gradient
+        self.losses: list[Value] = []  # that backward was called on since the last step
         self.at_end: list[Callable[[], None]] = []
         self.sites: dict[Any, int] = {}  # of each random generator: draws so far in this step
         self._held: dict[int, weakref.ref[Tensor]] = {}
@@ -138,12 +139,14 @@ class Trace:
         for tensor in self.held():
             tensor.cut()
         self._held.clear()
+        self.losses.clear()
 
     def _forget_pending(self) -> None:
         """After a failed run nothing has changed; what was pending is dropped."""
         for leaf in list(self.leaves.values()):
             leaf.clear_grad()
         self.leaves.clear()
+        self.losses.clear()
         self.newest = dict(self.base)
         self.effects.clear()
         self.at_end.clear()

@@ -73,7 +73,10 @@ def batches(
     >>> import tinygrad_edge as te
     >>> digits = te.data.load("digits")
     >>> for images, labels in te.data.batches(digits.train, 512, seed=1, epoch=0):
-    ...     print(images.shape, images.dtype, labels[:3])
+    ...     print(images.shape, images.dtype, labels[:4])
+    (512, 1, 8, 8) float32 [7 2 5 0]
+    (512, 1, 8, 8) float32 [0 8 8 8]
+    (413, 1, 8, 8) float32 [1 7 3 6]
     """
     count = batch_count(len(split), batch, drop_last)
     _integer("start", start, 0, count)

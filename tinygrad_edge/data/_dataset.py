@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import DataError
 
@@ -146,8 +147,8 @@ class Dataset:
     def from_arrays(
         cls,
         name: str,
-        train: tuple[Images, np.ndarray],
-        test: tuple[Images, np.ndarray],
+        train: tuple[Images, ArrayLike],
+        test: tuple[Images, ArrayLike],
         class_names: Sequence[str] | None = None,
     ) -> "Dataset":
         """Check images and labels, and make a data set of them.
@@ -156,7 +157,7 @@ class Dataset:
         ----------
         name : str
             What to call it.
-        train, test : (Images, numpy.ndarray)
+        train, test : (Images, array_like)
             Images of shape (N, C, H, W), uint8 or float, and N labels of any integer type.
         class_names : sequence of str, optional
             By default the classes are called "0", "1", ... up to the largest label.
@@ -167,22 +168,24 @@ class Dataset:
             A part is empty, its shapes or types are not as above, the two parts hold images of
             different shapes, or a label is not a class.
         """
-        for part, (images, labels) in (("training", train), ("test", test)):
-            _check(f"{name}, {part} part", images, labels)
-        if train[0].shape[1:] != test[0].shape[1:]:
+        x, y = train[0], np.asarray(train[1])
+        x_test, y_test = test[0], np.asarray(test[1])
+        _check(f"{name}, training part", x, y)
+        _check(f"{name}, test part", x_test, y_test)
+        if x.shape[1:] != x_test.shape[1:]:
             raise DataError(
-                f"{name}: training images of shape {train[0].shape[1:]}, but test images of shape "
-                f"{test[0].shape[1:]}"
+                f"{name}: training images of shape {x.shape[1:]}, but test images of shape "
+                f"{x_test.shape[1:]}"
             )
         if class_names is None:
-            class_names = [str(i) for i in range(1 + max(train[1].max(), test[1].max()))]
-        for part, (_, labels) in (("training", train), ("test", test)):
-            _check_range(f"{name}, {part} part", labels, len(class_names))
-        normalisation = Normalisation.of(train[0])
+            class_names = [str(i) for i in range(1 + max(y.max(), y_test.max()))]
+        _check_range(f"{name}, training part", y, len(class_names))
+        _check_range(f"{name}, test part", y_test, len(class_names))
+        normalisation = Normalisation.of(x)
         return cls(
             name,
-            Split(train[0], train[1].astype(np.int32), normalisation),
-            Split(test[0], test[1].astype(np.int32), normalisation),
+            Split(x, y.astype(np.int32), normalisation),
+            Split(x_test, y_test.astype(np.int32), normalisation),
             tuple(class_names),
         )
 

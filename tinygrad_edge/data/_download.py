@@ -56,10 +56,13 @@ class _Unavailable(Exception):
 def _network() -> Iterator[None]:
     """Tell what the network does wrong from what the disk does."""
     from http.client import HTTPException
+    from urllib.error import HTTPError
 
     try:
         yield
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it is the server's answer as well, and holds the connection
         raise _Unavailable(str(error)) from error
 
 

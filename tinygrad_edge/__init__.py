@@ -1,0 +1,39 @@
+"""A minimal tensor and autograd engine that knows every byte of a training step before it runs.
+
+>>> import tinygrad_edge as te
+>>> x = te.Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+>>> loss = (x @ x).relu().mean()
+>>> loss.backward()
+>>> x.grad.numpy()
+array([[1.75, 2.75],
+       [2.25, 3.25]], dtype=float32)
+"""
+
+from . import data, functional, nn, optim, policy
+from .compiled import CompiledStep, compile
+from .errors import TinygradEdgeError
+from .generator import Generator, manual_seed
+from .gradients import grad
+from .plan import Plan
+from .tensor import Parameter, Tensor
+from .trace import no_grad
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CompiledStep",
+    "Generator",
+    "Parameter",
+    "Plan",
+    "Tensor",
+    "TinygradEdgeError",
+    "compile",
+    "data",
+    "functional",
+    "grad",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "optim",
+    "policy",
+]
