@@ -17,7 +17,7 @@ def idx():
 
 @pytest.fixture
 def arrays():
-    """Seven training and five test images of 3x2 with their labels, by the names of MNIST's files."""
+    """Seven training and five test images of 3x2, with labels, under MNIST's file names."""
     rng = np.random.default_rng(0)
     return {
         "train-images-idx3-ubyte": rng.integers(0, 256, (7, 3, 2)),

@@ -36,7 +36,7 @@ def with_infinities():
 
 
 def test_made_of_arrays():
-    dataset = Dataset.from_arrays("mine", (IMAGES, LABELS), (IMAGES[:2], LABELS[:2]))
+    dataset = Dataset.from_arrays("mine", (IMAGES, LABELS), (IMAGES[:2], [0, 1]))
     assert dataset.num_classes == 3
     assert dataset.class_names == ("0", "1", "2")
     assert dataset.image_shape == (2, 3, 3)

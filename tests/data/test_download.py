@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import os
+import sys
 import threading
 
 import pytest
@@ -104,10 +105,14 @@ def test_a_disk_that_cannot_be_written_is_not_the_mirrors_fault(mirror, tmp_path
     assert len(mirror.requests) == 1
 
 
-def test_a_terminal_shows_a_bar(mirror, tmp_path, monkeypatch, capfd):
-    pytest.importorskip("rich")
+@pytest.mark.parametrize("rich", [True, False])
+def test_a_terminal_shows_a_bar_where_rich_is(mirror, tmp_path, monkeypatch, capfd, rich):
+    if rich:
+        pytest.importorskip("rich")
+    else:
+        monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     fetch([f"{mirror.url}/whole"], tmp_path / "file.gz", SHA256)
     output = capfd.readouterr()
-    assert "file.gz" in output.err
+    assert ("file.gz" in output.err) == rich
     assert output.out == ""
