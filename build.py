@@ -88,7 +88,7 @@ def arguments() -> dict[str, Any]:
     return {"ext_modules": [module], "options": options}
 
 
-class _Backend(build_meta._BuildMetaBackend):
+class _Backend(build_meta._BuildMetaBackend):  # type: ignore[misc]
     """setuptools' own backend, with the native module added where something is compiled."""
 
     def run_setup(self, setup_script: str = "setup.py") -> None:

@@ -60,8 +60,8 @@ def conv2d_backward_weights(x, gy, geometry):
 def bound(terms, magnitude):
     """Error of float32 sums of `terms` products, in any order (Higham 2002, section 3.1).
 
-    Each term meets at most one rounding of its product and one for each addition: gamma_n * sum |a||b|,
-    with the sum given as `magnitude`. The last summand is a rounding to the smallest subnormal.
+    Each term meets at most one rounding of its product and one for each addition, hence
+    gamma_n * sum |a||b| with the sum given as `magnitude`; the last summand is for underflow.
     """
     unit = 2.0**-24
     n = terms + 1

@@ -18,7 +18,8 @@ from .. import dtypes
 from ..errors import BuildError
 
 try:
-    from tinygrad_edge._native import ffi, lib as _lib
+    from tinygrad_edge._native import ffi
+    from tinygrad_edge._native import lib as _lib
 except ImportError as error:
     ffi = _lib = None
     _missing = str(error)
@@ -205,7 +206,7 @@ class Bases:
             self.pointers[slot] = view
 
     def array(self, slot: int) -> np.ndarray:
-        """What a slot is bound to."""
+        """Return what a slot is bound to."""
         array = self._arrays[slot]
         assert array is not None
         return array
