@@ -71,7 +71,7 @@ def _usable_processors() -> int:
 
 
 def _name(lib: Any, isa: int) -> str:
-    return ffi.string(lib.tge_isa_name(isa)).decode()
+    return str(ffi.string(lib.tge_isa_name(isa)).decode())
 
 
 def _supported(lib: Any) -> list[str]:
@@ -102,7 +102,7 @@ def choose_isa(name: str) -> None:
 
 def threads() -> int:
     """How many threads kernels may use, the caller's included."""
-    return library().tge_threads_get()
+    return int(library().tge_threads_get())
 
 
 def set_threads(count: int) -> None:
@@ -173,18 +173,18 @@ def kernel(name: str) -> int:
     index = library().tge_kernel_find(name.encode())
     if index < 0:
         raise BuildError(f"the native module has no kernel {name!r}; build it again")
-    return index
+    return int(index)
 
 
 def workspace(name: str, fields: bytes, threads: int) -> int:
     """Bytes of workspace that a kernel wants for these params on at most `threads` threads."""
-    return library().tge_kernel_workspace(kernel(name), ffi.from_buffer(fields), threads)
+    return int(library().tge_kernel_workspace(kernel(name), ffi.from_buffer(fields), threads))
 
 
 def call(name: str, operands: Sequence[Any], fields: bytes) -> int:
     """Call one kernel on pointers (outputs, inputs, workspace) and return its status."""
     pointers = ffi.new("void *[]", list(operands))
-    return library().tge_kernel_call(kernel(name), pointers, ffi.from_buffer(fields))
+    return int(library().tge_kernel_call(kernel(name), pointers, ffi.from_buffer(fields)))
 
 
 # ---- programs ----
