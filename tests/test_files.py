@@ -1,5 +1,6 @@
 import errno
 import os
+import subprocess
 import sys
 
 import pytest
@@ -78,6 +79,25 @@ def test_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     with atomic_write(tmp_path / "a"):
         pass
     assert calls[:2] == ["fsync", "replace"]
+
+
+KILLED = """
+import os, sys
+from tinygrad_edge.files import atomic_write
+
+setattr(os, sys.argv[2], lambda *_: os._exit(9))
+with atomic_write(sys.argv[1]) as file:
+    file.write(bytes(100_000))
+"""
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_killed_process_leaves_the_old_file(tmp_path, moment):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    assert subprocess.run([sys.executable, "-c", KILLED, path, moment]).returncode == 9
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.glob(".a.*.tmp"))) == 1
 
 
 @pytest.mark.parametrize(
