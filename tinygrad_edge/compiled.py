@@ -125,9 +125,11 @@ class CompiledStep:
             outputs: list[Tensor] = []
             rebuild = _structure(results, outputs)
             numbers = {a.value: i for i, a in enumerate(arguments) if isinstance(a, Tensor)}
-            graph, captured = trace.build([t.value for t in outputs], active.effects, numbers)
-        plan = make_plan(rewrite(graph, self.policies), runtime.current().workspace)
-        sources = tuple(numbers[v] if v in numbers else v.data for v in captured)
+            traced, entering_values = trace.build([t.value for t in outputs], active.effects, numbers)
+        graph, read = rewrite(traced, self.policies).without_unread_inputs()
+        plan = make_plan(graph, runtime.current().workspace)
+        bound = (entering_values[i] for i in read)
+        sources = tuple(numbers[v] if v in numbers else v.data for v in bound)
         assigned = tuple(n.attrs["cell"] for n in graph.effects if n.op is ASSIGN)
         return _Recorded(plan, runtime.current().Executable(plan), sources, rebuild, assigned)
 

@@ -349,6 +349,12 @@ class Graph:
         inputs_now = [new.get(v, v) for v in self.inputs]
         return Graph([new[v] for v in self.outputs], effects, inputs_now)
 
+    def without_unread_inputs(self) -> tuple[Graph, tuple[int, ...]]:
+        """The same graph with only the inputs that it reads, and their numbers among those it had."""
+        nodes = set(self.nodes)
+        read = tuple(i for i, v in enumerate(self.inputs) if v.node in nodes)
+        return Graph(self.outputs, self.effects, [self.inputs[i] for i in read]), read
+
     def __str__(self) -> str:
         lines = [repr(node) for node in self.nodes]
         return "\n".join([*lines, f"return {', '.join(v.name for v in self.outputs)}"])

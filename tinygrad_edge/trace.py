@@ -216,9 +216,15 @@ def recording() -> Iterator[Trace]:
 
 
 class _Bound(NamedTuple):
-    """A plan ready to run, and which values its last outputs are, besides those asked for."""
+    """A plan ready to run.
+
+    Which of a group's cells and entering values it needs, and which values its last outputs are,
+    besides those asked for.
+    """
 
     executable: Any
+    cells: tuple[int, ...]
+    inputs: tuple[int, ...]
     extra: tuple[tuple[int, int], ...]
 
 
@@ -239,14 +245,18 @@ def _run_group(
     if bound is None:
         extra = group.read_later()
         later = [group.nodes[i].outputs[j] for i, j in extra]
-        graph, _ = build([*targets, *later], effects, blank=True)
-        plan = make_plan(rewrite(graph, _DEFAULT), runtime.current().workspace)
-        bound = _plans[key] = _Bound(runtime.current().Executable(plan), extra)
+        traced, _ = build([*targets, *later], effects, blank=True)
+        graph, inputs = rewrite(traced, _DEFAULT).without_unread_inputs()
+        plan = make_plan(graph, runtime.current().workspace)
+        cells = tuple(traced.cells.index(c) for c in graph.cells)
+        executable = runtime.current().Executable(plan)
+        bound = _plans[key] = _Bound(executable, cells, inputs, extra)
         if len(_plans) > CACHED_PLANS:
             _plans.popitem(last=False)
     _plans.move_to_end(key)
-    arrays = [v.data for v in group.bound]
-    results = runtime.run_checked(bound.executable, [c.array for c in group.cells], arrays)
+    cells = [group.cells[i].array for i in bound.cells]
+    arrays = [group.bound[i].data for i in bound.inputs]
+    results = runtime.run_checked(bound.executable, cells, arrays)
     later = (group.nodes[i].outputs[j] for i, j in bound.extra)
     for value, array in zip((*targets, *later), results, strict=True):
         value.data = array
@@ -342,10 +352,9 @@ def _requires_grad(value: Value) -> bool:
 def _nodes(targets: Iterable[Value], effects: Iterable[Node]) -> list[Node]:
     """Nodes of a group: back to what is known, and beyond it only where a gradient is asked for."""
     everything = ancestors(targets, effects)
-    if any(node.op is GRADIENT for node in everything):
-        return everything
     known = [v for n in everything for v in n.outputs if v.data is not None and n.op is not INPUT]
-    return ancestors(targets, effects, until=known) if known else everything
+    needed = ancestors(targets, effects, until=known) if known else everything
+    return everything if any(node.op is GRADIENT for node in needed) else needed
 
 
 def _bound_values(nodes: Sequence[Node]) -> tuple[Value, ...]:
