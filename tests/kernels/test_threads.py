@@ -62,7 +62,7 @@ def test_a_forked_child_has_a_pool_of_its_own(threads):
                 sys.exit(1)
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
-    path = {"PYTHONPATH": ":".join(sys.path)}
+    path = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=path, timeout=60, check=False)
     assert done.returncode == 0
 
