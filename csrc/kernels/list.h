@@ -60,6 +60,14 @@ KERNEL(rmsprop_f32)
 
 KERNEL(check_finite_f32)
 
+KERNEL(take)
+KERNEL(scatter_add_f32)
+KERNEL(argmax_f32)
+KERNEL(topk_f32)
+
+KERNEL(dropout_f32)
+KERNEL(generator_advance)
+
 KERNEL_WITH_WORKSPACE(matmul_f32)
 KERNEL_WITH_WORKSPACE(conv2d_f32)
 KERNEL_WITH_WORKSPACE(conv2d_backward_data_f32)
