@@ -35,7 +35,8 @@ class Operand(NamedTuple):
 class Call(NamedTuple):
     """One kernel call, or (kernel None) the head of a loop over the next `body` calls.
 
-    A loop's operands are pairs: a window (with its step), and the place that it slides over.
+    A loop's operands are pairs: a window (with its step), and the place that it slides over. A call that
+    only moves a value to where it must be names it in `moves`.
     """
 
     kernel: Kernel | None
@@ -44,6 +45,7 @@ class Call(NamedTuple):
     time: int
     count: int = 1
     body: int = 0
+    moves: Value | None = None
 
 
 def lower(storage: Storage, workspace: Callable[[Kernel], int]) -> list[Call]:
@@ -58,7 +60,7 @@ def lower(storage: Storage, workspace: Callable[[Kernel], int]) -> list[Call]:
             operands = (Operand(target), place(value))
             if operands[0].place != operands[1].place:
                 time = moment.last if which is storage.tail else moment.time
-                calls.append(Call(contiguous_copy(value), operands, moment.node, time))
+                calls.append(Call(contiguous_copy(value), operands, moment.node, time, moves=value))
 
     def run(moment: Moment) -> None:
         node = moment.node

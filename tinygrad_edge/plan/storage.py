@@ -216,8 +216,8 @@ class _Store:
         old = {m.node.attrs["cell"]: m.node.outputs[0] for m in moments if m.node.op is READ}
         for moment in moments:
             if moment.node.op in (READ, ASSIGN):
-                buffer = self.cells[moment.node.attrs["cell"]]
-                self.storage.places[moment.node.outputs[0]] = Place(buffer)
+                cell = self.cells[moment.node.attrs["cell"]]
+                self.storage.places[moment.node.outputs[0]] = Place(cell)
         for moment in assigns:
             cell, value = moment.node.attrs["cell"], moment.node.inputs[0]
             root = self.lives.root[value]
@@ -230,8 +230,9 @@ class _Store:
             if safe:
                 self.storage.places[root] = Place(self.cells[cell])
             else:
+                # Before any copy out of the cell that this moment also makes.
                 place = Place(self.cells[cell])
-                self.storage.after.setdefault(moment.time, []).append((value, place))
+                self.storage.after.setdefault(moment.time, []).insert(0, (value, place))
 
     def _may_overwrite(self, new: Value, old: Value | None) -> bool:
         """Whether `new` may be made in the memory of `old`: read no later, and at once only in place."""
