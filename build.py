@@ -21,7 +21,7 @@ from setuptools._distutils.sysconfig import customize_compiler
 # Contraction would turn a * b + c into another number on some processors only; the two -fno flags
 # let plain loops be vectorised and change no result.
 COMPILE = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-COMPILE += ["-fvisibility=hidden"]
+COMPILE += ["-fvisibility=hidden", "-g0"]
 THREADS = [] if sys.platform == "win32" else ["-pthread"]
 LIBRARIES = [] if sys.platform == "win32" else ["m"]
 

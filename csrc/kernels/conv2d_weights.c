@@ -147,7 +147,7 @@ static void weights_item(const weights_job *job, int64_t item, float *workspace)
             for (int64_t i = 0; i < rows; i += MR)
                 pack_points(a + i * points, MR, gy + (m + i) * p->y_c_stride, p->y_n_stride, p->y_c_stride, &job->x, &b,
                             min_i64(rows - i, MR));
-            multiply_block(rows, columns, points, a, panels, gw + m * gw_row, gw_row, index > first);
+            multiply_block(rows, columns, points, a, panels, NR, gw + m * gw_row, gw_row, index > first);
         }
     }
 }

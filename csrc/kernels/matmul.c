@@ -60,15 +60,19 @@ static void matmul_block(const matmul_job *job, int64_t block)
     float *c = job->c + (batch * p->m + i0) * p->n + j0;
     float *a_packed = job->workspace + tge_worker() * (cut->a_floats + cut->b_floats);
     float *b_packed = a_packed + cut->a_floats;
+    /* With one panel of rows each element of B is used once: whole vectors of it are read where they lie. */
+    int64_t in_place = p->m <= MR && b_column == 1 ? columns / VL * VL : 0;
 
     int64_t k0 = 0;
     do { /* once for k = 0 as well: the sum of nothing is 0 */
         int64_t k_count = min_i64(p->k - k0, cut->k_block);
         for (int64_t i = 0; i < rows; i += MR)
             pack_panel(a_packed + i * k_count, MR, a + i * a_row + k0 * a_k, a_row, a_k, min_i64(rows - i, MR), k_count);
-        for (int64_t j = 0; j < columns; j += NR)
-            pack_panel(b_packed + j * k_count, NR, b + j * b_column + k0 * b_k, b_column, b_k, min_i64(columns - j, NR), k_count);
-        multiply_block(rows, columns, k_count, a_packed, b_packed, c, p->n, k0 > 0);
+        for (int64_t j = in_place; j < columns; j += NR)
+            pack_panel(b_packed + (j - in_place) * k_count, NR, b + j * b_column + k0 * b_k, b_column, b_k, min_i64(columns - j, NR),
+                       k_count);
+        multiply_block(rows, in_place, k_count, a_packed, b + k0 * b_k, b_k, c, p->n, k0 > 0);
+        multiply_block(rows, columns - in_place, k_count, a_packed, b_packed, NR, c + in_place, p->n, k0 > 0);
         k0 += cut->k_block;
     } while (k0 < p->k);
 }

@@ -119,22 +119,24 @@ static void tile(int64_t rows, int64_t columns, int64_t k_count, const float *a,
     }
 }
 
-/* c[rows][columns] (+)= the product of packed blocks of A and B; c is contiguous along columns and nothing beyond it is touched. */
-static void multiply_block(int64_t rows, int64_t columns, int64_t k_count, const float *a, const float *b, float *c, int64_t c_stride,
-                           int add)
+/* c[rows][columns] (+)= the product of a packed block of A and a block of B; c is contiguous along columns and nothing beyond it is touched.
+ * B is packed when b_stride is NR; else it lies in place, rows b_stride apart, and columns must be whole vectors. */
+static void multiply_block(int64_t rows, int64_t columns, int64_t k_count, const float *a, const float *b, int64_t b_stride, float *c,
+                           int64_t c_stride, int add)
 {
+    int64_t b_panel_step = b_stride == NR ? k_count * NR : NR;
     for (int64_t j = 0; j < columns; j += NR) {
         int64_t width = min_i64(columns - j, NR);
         for (int64_t i = 0; i < rows; i += MR) {
             int64_t height = min_i64(rows - i, MR);
-            const float *a_panel = a + i * k_count, *b_panel = b + j * k_count;
+            const float *a_panel = a + i * k_count, *b_panel = b + j / NR * b_panel_step;
             float *to = c + i * c_stride + j;
             if (height % ROW_STEP == 0 && width % VL == 0) {
-                tile(height, width, k_count, a_panel, b_panel, NR, to, c_stride, add);
+                tile(height, width, k_count, a_panel, b_panel, b_stride, to, c_stride, add);
                 continue;
             }
             float edge[MR * NR];
-            tile(height, width, k_count, a_panel, b_panel, NR, edge, NR, 0);
+            tile(height, width, k_count, a_panel, b_panel, b_stride, edge, NR, 0);
             for (int64_t row = 0; row < height; row++)
                 for (int64_t lane = 0; lane < width; lane += VL) {
                     int64_t left = min_i64(width - lane, VL);
