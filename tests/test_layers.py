@@ -12,7 +12,7 @@ HOUSE = """
     nn optim
     functional
     compiled gradients
-    tensor
+    generator tensor
     trace
     export
     runtime
