@@ -256,6 +256,20 @@ static inline vf vload_even(const float *x)
 #endif
 }
 
+/* x[0], x[stride], ...: the first min(n, VL) of them, zeros in other lanes. */
+static inline vf vload_strided(const float *x, int64_t stride, int64_t n)
+{
+    if (stride == 1)
+        return vload_upto(x, n);
+    if (stride == 2 && n >= VL)
+        return vload_even(x);
+    vf y = {0};
+    for (int i = 0; i < VL; i++)
+        if (i < n)
+            y[i] = x[i * stride];
+    return y;
+}
+
 /* Transpose VL rows in place: log2(VL) perfect shuffles of the whole square. */
 static inline void vtranspose(vf row[VL])
 {

@@ -15,6 +15,8 @@
 #include "index.c"
 #include "topk.c"
 #include "random.c"
+#include "depthwise.c"
+#include "depthwise_weights.c"
 #include "matmul.c"
 #include "conv2d.c"
 #include "conv2d_weights.c"

@@ -68,6 +68,10 @@ KERNEL(topk_f32)
 KERNEL(dropout_f32)
 KERNEL(generator_advance)
 
+KERNEL(depthwise_conv2d_f32)
+KERNEL(depthwise_conv2d_backward_data_f32)
+KERNEL(depthwise_conv2d_backward_weights_f32)
+
 KERNEL_WITH_WORKSPACE(matmul_f32)
 KERNEL_WITH_WORKSPACE(conv2d_f32)
 KERNEL_WITH_WORKSPACE(conv2d_backward_data_f32)

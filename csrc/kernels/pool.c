@@ -14,20 +14,6 @@ static void valid_outputs(int64_t tap, int64_t size, int64_t stride, int64_t pad
     *last = clamp_i64(ceil_div(max_i64(0, size + pad - tap), stride), *first, outputs);
 }
 
-/* x[0], x[stride], ...: the first n of VL lanes. */
-static inline vf vload_strided(const float *x, int64_t stride, int64_t n)
-{
-    if (stride == 1)
-        return vload_upto(x, n);
-    if (stride == 2 && n >= VL)
-        return vload_even(x);
-    vf y = {0};
-    for (int i = 0; i < VL; i++)
-        if (i < n)
-            y[i] = x[i * stride];
-    return y;
-}
-
 enum { POOL_TAPS = 16 };
 
 typedef struct {
