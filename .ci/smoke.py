@@ -1,0 +1,34 @@
+"""Train a linear classifier of the shipped digits with what is installed, in the runtime named.
+
+``python smoke.py native`` or ``python smoke.py numpy``: without a compiler, the first of these must
+end in an error that says what to do.
+"""
+
+import sys
+
+import tinygrad_edge as te
+from tinygrad_edge import errors, runtime
+
+expected = sys.argv[1]
+chosen = runtime.current().name
+assert chosen == expected, f"runs on {chosen}, expected {expected}"
+if expected == "numpy":
+    try:
+        with runtime.use("native"):
+            raise SystemExit("the native runtime ran without native code")
+    except errors.BuildError as error:
+        assert "compiler" in str(error), error
+
+te.manual_seed(0)
+digits = te.data.load("digits")
+model = te.nn.Linear(64, digits.num_classes)
+optimizer = te.optim.SGD(model.parameters(), lr=0.1)
+for images, labels in te.data.batches(digits.train, 64):
+    loss = te.functional.cross_entropy(model(te.Tensor(images.reshape(-1, 64))), labels)
+    loss.backward()
+    optimizer.step()
+images, labels = digits.test.batch(slice(None))
+scores = model(te.Tensor(images.reshape(-1, 64))).numpy()
+accuracy = (scores.argmax(axis=1) == labels).mean()
+print(f"{te.__file__}: {chosen} runtime, accuracy {accuracy:.3f} after one epoch")
+assert accuracy > 0.8
