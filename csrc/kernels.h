@@ -233,3 +233,7 @@ typedef struct { int64_t count; int64_t body; } tge_loop_params;
  * *where is then the call's index. bases is written by loops. */
 int64_t tge_run(const tge_call *calls, const tge_operand *operands, const char *params, void **bases,
                 int64_t first, int64_t last, volatile int32_t *stop, int64_t *where);
+
+/* Between these two calls an interrupt (SIGINT) also sets *stop. From the main thread only. */
+void tge_interrupts_watch(volatile int32_t *stop);
+void tge_interrupts_ignore(void);

@@ -15,6 +15,7 @@ from .errors import TinygradEdgeError
 from .generator import Generator, manual_seed
 from .gradients import grad
 from .plan import Plan
+from .runtime import set_threads
 from .tensor import Parameter, Tensor
 from .trace import no_grad
 
@@ -36,4 +37,5 @@ __all__ = [
     "no_grad",
     "optim",
     "policy",
+    "set_threads",
 ]

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .errors import GraphError
-from .graph import GRADIENT, KNOWN, Graph, Node, Value, ancestors, emit, marked
+from .graph import GRADIENT, INPUT, KNOWN, Graph, Node, Value, ancestors, emit, marked
 from .ops import add, full, sum_to
 
-__all__ = ["differentiate", "gradient", "vjp"]
+__all__ = ["differentiate", "differentiated", "gradient", "vjp"]
 
 
 def gradient(of: Value, wrt: Iterable[Value], cotangent: Value | None = None) -> tuple[Value, ...]:
@@ -32,10 +32,32 @@ def gradient(of: Value, wrt: Iterable[Value], cotangent: Value | None = None) ->
         return emit(GRADIENT, of, seed, *wrt).outputs
 
 
+def differentiated(gradients: Iterable[Value]) -> list[Value]:
+    """The values that pending gradients (or sums of them) are gradients of."""
+    found: dict[Value, None] = {}
+    stack = [g.node for g in gradients]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        if node.op is GRADIENT:
+            found[node.inputs[0]] = None
+        elif node.part == "backward":
+            before = {v.node for v in node.inputs} - seen
+            seen |= before
+            stack.extend(before)
+    return list(found)
+
+
 def differentiate(graph: Graph) -> Graph:
-    """Replace every gradient node by the nodes that compute it, inner ones first."""
+    """Replace every gradient node by the nodes that compute it, inner ones first.
+
+    Values that are known from an earlier run lose their history afterwards.
+    """
+    arrays: dict[Value, Value] = {}
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> Iterable[Value] | None:
+        if node.op is KNOWN:
+            arrays[inputs[0]] = inputs[1]
         if node.op is not GRADIENT:
             return None
         of, cotangent, *wrt = inputs
@@ -45,10 +67,27 @@ def differentiate(graph: Graph) -> Graph:
                 full(v.shape, 0.0, v.dtype) if g is None else g for v, g in zip(wrt, found, strict=True)
             ]
 
-    def forget(node: Node, inputs: tuple[Value, ...]) -> Iterable[Value] | None:
-        return (inputs[1],) if node.op is KNOWN else None
+    return _forget(graph.rewrite(visit), arrays)
 
-    return graph.rewrite(visit).rewrite(forget)
+
+def _forget(graph: Graph, arrays: dict[Value, Value]) -> Graph:
+    """Read arrays in place of the values that they were computed for, wherever those are read."""
+    entered: dict[Value, Value] = {}
+
+    def visit(node: Node, inputs: tuple[Value, ...]) -> Iterable[Value] | None:
+        if node.op is KNOWN:
+            return (inputs[1],)
+        if node.op is not INPUT and not any(v in arrays for v in node.outputs):
+            return None
+        copy = node.again(inputs)
+        if node.op is INPUT:
+            entered[node.outputs[0]] = copy.outputs[0]
+        return [
+            entered[arrays[old]] if old in arrays else new
+            for old, new in zip(node.outputs, copy.outputs, strict=True)
+        ]
+
+    return graph.rewrite(visit) if arrays else graph
 
 
 def vjp(

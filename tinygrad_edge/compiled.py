@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,13 +12,16 @@ import numpy as np
 from . import runtime, trace
 from .dtypes import of_array
 from .errors import GraphError
-from .graph import ASSIGN, Graph, Value, new_input
+from .graph import ASSIGN, Cell, Graph, Value, new_input
 from .op import TensorType
 from .plan import Plan, make_plan
 from .policy import Default, Policy, rewrite
 from .tensor import Tensor, entering
 
 __all__ = ["CompiledStep", "Event", "compile"]
+
+#: Signatures that a step keeps plans for; the least recently used goes first.
+KEPT_PLANS = 32
 
 
 class Event(NamedTuple):
@@ -65,7 +69,8 @@ class CompiledStep:
         for policy in self.policies:
             if not isinstance(policy, Policy):
                 raise GraphError(f"expected policies, got {policy!r}")
-        self._recorded: dict[tuple, _Recorded] = {}
+        self._recorded: OrderedDict[tuple, _Recorded] = OrderedDict()
+        self._cells: dict[Cell, None] = {}
 
     def __call__(self, *args: Any) -> Any:
         """Run the step on arrays or tensors; arrays are borrowed for the call."""
@@ -82,6 +87,10 @@ class CompiledStep:
     def plan(self, *args: Any) -> Plan:
         """The plan for these arguments; nothing runs. Only their shapes and types matter."""
         return self._record([_enter(a) for a in args]).plan
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The state that the step reads or writes, in any of its plans so far."""
+        return tuple(self._cells)
 
     def trace(self, *args: Any) -> Iterator[Event]:
         """Run the step one kernel call at a time; gives an event after each."""
@@ -111,6 +120,9 @@ class CompiledStep:
         recorded = self._recorded.get(key)
         if recorded is None:
             recorded = self._recorded[key] = self._make(entered)
+            if len(self._recorded) > KEPT_PLANS:
+                self._recorded.popitem(last=False)
+        self._recorded.move_to_end(key)
         return recorded
 
     def _make(self, entered: list[Any]) -> _Recorded:
@@ -128,6 +140,7 @@ class CompiledStep:
             traced, entering_values = trace.build([t.value for t in outputs], active.effects, numbers)
         graph, read = rewrite(traced, self.policies).without_unread_inputs()
         plan = make_plan(graph, runtime.current().workspace)
+        self._cells.update(dict.fromkeys(graph.cells))
         bound = (entering_values[i] for i in read)
         sources = tuple(numbers[v] if v in numbers else v.data for v in bound)
         assigned = tuple(n.attrs["cell"] for n in graph.effects if n.op is ASSIGN)

@@ -27,7 +27,8 @@ class Generator:
 
     def __init__(self, seed: int) -> None:
         words = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, 0, 0], np.uint32)
-        self.cell = Cell("generator", (4,), uint32, "buffer", lambda: words)
+        # The slash keeps the name apart from every module's path, in snapshots too.
+        self.cell = Cell("random/generator", (4,), uint32, "buffer", lambda: words)
 
     def read(self) -> Value:
         """The state that this step draws from."""

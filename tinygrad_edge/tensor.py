@@ -293,7 +293,6 @@ class Tensor:
         grads = autodiff.gradient(self.value, [leaf.value for leaf in leaves], cotangent)
         for leaf, g in zip(leaves, grads, strict=True):
             leaf.add_grad(g)
-        trace.current().losses.append(self.value)
 
     def detach(self) -> Tensor:
         """The same value as a constant."""

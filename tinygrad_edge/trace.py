@@ -62,8 +62,8 @@ class Trace:
         self.effects: list[Node] = []
         self.base: dict[Cell, Value] = {}  # reads of the versions that the cells have now
         self.newest: dict[Cell, Value] = {}
-        self.leaves: dict[int, Tensor] = {}  # with a pending gradient
-        self.losses: list[Value] = []  # that backward was called on since the last step
+        # Tensors with a gradient that is still to be run.
+        self.leaves: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
         self.at_end: list[Callable[[], None]] = []
         self.sites: dict[Any, int] = {}  # of each random generator: draws so far in this step
         self._held: dict[int, weakref.ref[Tensor]] = {}
@@ -113,7 +113,7 @@ class Trace:
         for finish in self.at_end:
             finish()
         held = [t for t in self.held() if t.value.data is None]
-        grads = [g for t in self.leaves.values() if (g := t.pending_grad) is not None]
+        grads = [g for t in self.leaves.values() if (g := t.pending_grad) and g.data is None]
         targets = dict.fromkeys((*wanted, *(t.value for t in held), *grads))
         targets = [v for v in targets if v.data is None]
         # A backward pass may follow, unless it is part of this group.
@@ -130,6 +130,7 @@ class Trace:
         self.effects.clear()
         self.at_end.clear()
         self.sites.clear()
+        self.leaves.clear()
         for tensor in held:
             if not tensor.requires_grad:
                 tensor.cut()
@@ -139,14 +140,12 @@ class Trace:
         for tensor in self.held():
             tensor.cut()
         self._held.clear()
-        self.losses.clear()
 
     def _forget_pending(self) -> None:
         """After a failed run nothing has changed; what was pending is dropped."""
         for leaf in list(self.leaves.values()):
             leaf.clear_grad()
         self.leaves.clear()
-        self.losses.clear()
         self.newest = dict(self.base)
         self.effects.clear()
         self.at_end.clear()
@@ -208,7 +207,7 @@ def recording() -> Iterator[Trace]:
     finally:
         _state.grad_enabled = enabled
         _state.traces.pop()
-        for leaf in trace.leaves.values():
+        for leaf in list(trace.leaves.values()):
             leaf.clear_grad()
 
 

@@ -119,9 +119,8 @@ class Optimizer:
         if not found:
             raise GraphError(f"{type(self).__name__}.step: no parameter has a gradient; call backward first")
         active = trace.current()
-        for loss in active.losses:
+        for loss in autodiff.differentiated(g for _, g in found):
             active.effects.append(ops.check_finite(loss))
-        active.losses.clear()
         self._apply(found)
         for p, _ in found:
             p.consume_grad()

@@ -11,7 +11,7 @@ from ..errors import BuildError
 from . import _ffi, native, reference
 from .diagnose import run_checked
 
-__all__ = ["current", "run_checked", "use"]
+__all__ = ["current", "run_checked", "set_threads", "threads", "use"]
 
 VARIABLE = "TINYGRAD_EDGE_RUNTIME"
 
@@ -54,3 +54,24 @@ def use(name: str) -> Iterator[None]:
         yield
     finally:
         _chosen.pop()
+
+
+def threads() -> int:
+    """How many threads the native kernels may use; 1 in the numpy runtime."""
+    return _ffi.threads() if current() is native else 1
+
+
+def set_threads(count: int) -> None:
+    """Let the native kernels use `count` threads.
+
+    Results do not depend on it, to the bit. Workspaces do, so plans are made anew.
+
+    Parameters
+    ----------
+    count : int
+        At least 1; at first, the processors that this process may use.
+    """
+    if count < 1:
+        raise ValueError(f"set_threads: expected at least 1 thread, got {count}")
+    if current() is native:
+        _ffi.set_threads(count)

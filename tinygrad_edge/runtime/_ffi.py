@@ -9,6 +9,7 @@ and everything else raises a :class:`~tinygrad_edge.errors.BuildError` that says
 
 import functools
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -230,10 +231,17 @@ class Program:
         self._stop = ffi.new("int32_t *")
         self._where = ffi.new("int64_t *")
 
-    def run(self, bases: Bases, first: int, last: int) -> tuple[int, int]:
-        """Run calls [first, last): a status (0 is well), and the call that it is of."""
+    def run(self, bases: Bases, first: int, last: int, stoppable: bool = False) -> tuple[int, int]:
+        """Run calls [first, last): a status (0 is well), and the call that it is of.
+
+        A stoppable run ends with status -1 soon after an interrupt, between two calls.
+        """
+        lib = self._lib
         self._stop[0] = 0
-        status = self._lib.tge_run(
+        watch = stoppable and threading.current_thread() is threading.main_thread()
+        if watch:
+            lib.tge_interrupts_watch(self._stop)
+        status = lib.tge_run(
             self._calls,
             self._operands,
             self._params,
@@ -243,4 +251,6 @@ class Program:
             self._stop,
             self._where,
         )
+        if watch:
+            lib.tge_interrupts_ignore()
         return status, self._where[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..graph import Value, aligned
 from ..op import Kernel
-from ..plan import Call, Plan
+from ..plan import Call, Operand, Plan
 from . import _ffi
 
 __all__ = ["Executable", "arena_high_water", "name", "paint_arena", "signature", "workspace"]
@@ -63,6 +63,13 @@ def arena_high_water() -> int:
     return int(touched[-1]) + 1 if touched.size else 0
 
 
+def _written(call: Call) -> tuple[Operand, ...]:
+    """The operands that a call writes."""
+    if call.kernel is None:
+        return ()
+    return call.operands[: 1 if call.moves is not None else len(call.node.outputs)]
+
+
 class Executable:
     """A plan as C arrays.
 
@@ -95,6 +102,8 @@ class Executable:
         self._first_input = 1 + len(plan.graph.cells)
         self._first_output = self._first_input + len(plan.graph.inputs)
         self._bound: tuple[np.ndarray, ...] = ()
+        written = (any(1 <= o.slot < self._first_input for o in _written(c)) for c in plan.calls)
+        self._first_change = next((i for i, w in enumerate(written) if w), len(plan.calls))
 
     def run(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run the whole plan; gives the outputs in buffers of their own.
@@ -147,9 +156,15 @@ class Executable:
         return outputs
 
     def _run(self, first: int, last: int) -> None:
-        status, where = self._program.run(self._bases, first, last)
-        if status < 0:
-            raise KeyboardInterrupt
+        """Run a range of calls. An interrupt takes effect before any state has changed, or afterwards."""
+        unchanged = min(max(self._first_change, first), last)
+        status, where = self._program.run(self._bases, first, unchanged, stoppable=True)
+        while status == -1:
+            # The interpreter acts on the signal here. A handler that returns means to go on: nothing has
+            # changed yet, so the range starts again.
+            status, where = self._program.run(self._bases, first, unchanged, stoppable=True)
+        if status == 0:
+            status, where = self._program.run(self._bases, unchanged, last)
         if status:
             node = self.plan.calls[where].node
             raise node.op.refuse(node, [self.array(v) for v in node.inputs], status - 1)
