@@ -103,8 +103,19 @@ class Trace:
 
     # ---- running ----
 
-    def run(self, wanted: Iterable[Value] = ()) -> None:
-        """Run what is pending and what is wanted, as one group."""
+    def end_step(self) -> None:
+        """Run what is pending and end the history of all tensors: no backward pass follows."""
+        if self.lazy:
+            self.run(last=True)
+            for tensor in self.held():
+                tensor.cut()
+            self._held.clear()
+
+    def run(self, wanted: Iterable[Value] = (), last: bool = False) -> None:
+        """Run what is pending and what is wanted, as one group.
+
+        Unless it is the last of a step, what a backward pass would read is kept.
+        """
         if not self.lazy:
             raise GraphError(
                 "a value was asked for while a compiled step is being recorded; return it from the step "
@@ -116,8 +127,8 @@ class Trace:
         grads = [g for t in self.leaves.values() if (g := t.pending_grad) and g.data is None]
         targets = dict.fromkeys((*wanted, *(t.value for t in held), *grads))
         targets = [v for v in targets if v.data is None]
-        # A backward pass may follow, unless it is part of this group.
-        heads = () if grads else tuple(t.value for t in held if t.requires_grad)
+        follows = not (last or grads)  # else the backward pass is part of this group
+        heads = tuple(t.value for t in held if t.requires_grad) if follows else ()
         try:
             if targets or self.effects:
                 _run_group(tuple(targets), tuple(self.effects), heads, self.base)
@@ -134,12 +145,6 @@ class Trace:
         for tensor in held:
             if not tensor.requires_grad:
                 tensor.cut()
-
-    def cut(self) -> None:
-        """End the history of all tensors: what they were computed from is forgotten."""
-        for tensor in self.held():
-            tensor.cut()
-        self._held.clear()
 
     def _forget_pending(self) -> None:
         """After a failed run nothing has changed; what was pending is dropped."""

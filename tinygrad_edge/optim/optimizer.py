@@ -124,9 +124,7 @@ class Optimizer:
         self._apply(found)
         for p, _ in found:
             p.consume_grad()
-        if active.lazy:
-            active.run()
-            active.cut()
+        active.end_step()
 
     def minimize(self, loss: Tensor) -> None:
         """Place backward pass and update of a loss: ``backward`` and ``step`` without touching `grad`.
@@ -150,9 +148,7 @@ class Optimizer:
         active.effects.append(ops.check_finite(loss.value))
         grads = autodiff.gradient(loss.value, [p.value for p in trained])
         self._apply(list(zip(trained, grads, strict=True)))
-        if active.lazy:
-            active.run()
-            active.cut()
+        active.end_step()
 
     def _apply(self, found: list[tuple[Parameter, Value]]) -> None:
         with marked(part="update", constant=False):

@@ -42,21 +42,35 @@ def lower_composites(graph: Graph) -> Graph:
 
 
 def checks_first(graph: Graph) -> Graph:
-    """Move every assignment, and what depends on one, behind the last check.
+    """Check each value as soon as it is made, and assign nothing before the last check.
 
     A step that fails must not have changed anything; tracing puts running statistics in the forward part.
     """
-    last = max((n.number for n in graph.nodes if n.op.may_refuse), default=-1)
+    order = _checks_early(graph.nodes)
+    last = max((i for i, n in enumerate(order) if n.op.may_refuse), default=-1)
     late: set[Node] = set()
-    for node in graph.nodes:
+    for node in order:
         if node.op is ASSIGN or any(v.node in late for v in node.inputs):
             late.add(node)
-    if not any(n.number < last for n in late) or any(n.op.may_refuse for n in late):
-        return graph
-    early = [n for n in graph.nodes if n.number <= last and n not in late]
-    moved = [n for n in graph.nodes if n.number <= last and n in late]
-    rest = [n for n in graph.nodes if n.number > last]
-    return graph.reordered([*early, *moved, *rest])
+    if not any(n.op.may_refuse for n in late):
+        before, after = order[: last + 1], order[last + 1 :]
+        order = [n for n in before if n not in late] + [n for n in before if n in late] + after
+    return graph if order == list(graph.nodes) else graph.reordered(order)
+
+
+def _checks_early(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes with each mere check right behind what it checks."""
+    checks: dict[Node, list[Node]] = {}
+    for node in nodes:
+        if node.op.effect and not node.outputs and node.inputs:
+            latest = max((v.node for v in node.inputs), key=lambda n: n.number)
+            checks.setdefault(latest, []).append(node)
+    hoisted = {n for group in checks.values() for n in group}
+    order = []
+    for node in nodes:
+        if node not in hoisted:
+            order += [node, *checks.get(node, ())]
+    return order
 
 
 _BUILT_IN: dict[str, Callable[[Graph], Graph]] = {

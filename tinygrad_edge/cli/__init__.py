@@ -1,0 +1,66 @@
+"""The command line: ``tinygrad-edge train | eval | plan | doctor``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import TinygradEdgeError
+from . import doctor, eval, plan, train
+from .arguments import Parser
+
+__all__ = ["main"]
+
+COMMANDS = (train, eval, plan, doctor)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after the program's name; the process's own by default.
+
+    Returns
+    -------
+    int
+        The exit code: 0 done, 2 an error that one line on stderr names, 130 interrupted.
+    """
+    parser = Parser(
+        prog="tinygrad-edge",
+        description="Train small neural networks in memory that is known before anything runs.",
+        epilog="tinygrad-edge COMMAND --help says more. Without options, train needs no files at all.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add(commands)
+    try:
+        args = parser.parse_args(argv)
+        code = int(args.run(args))
+        sys.stdout.flush()  # a full disk behind stdout shows here, and not after the exit code is set
+        return code
+    except KeyboardInterrupt:
+        return _end("interrupted", 130)
+    except BrokenPipeError:  # as in `| head`: nobody reads on, and nobody needs to be told
+        _drop_output()
+        return 0
+    except (TinygradEdgeError, OSError) as error:
+        return _end(str(error), 2)
+    except MemoryError:
+        return _end("there is not enough memory; a smaller --batch needs less", 2)
+
+
+def _end(message: str, code: int) -> int:
+    print("tinygrad-edge:", " ".join(message.split()), file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    return code
+
+
+def _drop_output() -> None:
+    """Send what stdout still holds nowhere, or the interpreter fails on it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,82 @@
+"""Arguments of commands: their types, and errors of one line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+__all__ = ["Parser", "count", "name_of", "positive", "seed", "size"]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, without abbreviations, which would change their meaning with each new option."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """End with one line on stderr and exit code 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    return _integer(text, 1)
+
+
+def seed(text: str) -> int:
+    """A whole number that fits 64 bits."""
+    number = _integer(text, 0)
+    if number >= 2**64:
+        raise argparse.ArgumentTypeError(f"expected a number below 2**64, got {text!r}")
+    return number
+
+
+def _integer(text: str, low: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if number < low:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {low} on, got {text!r}")
+    return number
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return number
+
+
+def size(text: str) -> tuple[int, ...]:
+    """An image's channels, height and width, as 3x32x32."""
+    words = text.split("x")
+    if len(words) != 3 or not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(
+            f"expected channels x height x width, as 3x32x32, got {text!r}"
+        )
+    return tuple(int(word) for word in words)
+
+
+def name_of(what: str, names: Iterable[str]) -> Callable[[str], str]:
+    """One of some names; another one is answered with the nearest."""
+    known = list(names)
+
+    def check(text: str) -> str:
+        if text in known:
+            return text
+        nearest = difflib.get_close_matches(text.lower(), known, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise argparse.ArgumentTypeError(
+            f"there is no {what} {text!r}: {hint}there are {', '.join(known)}"
+        )
+
+    return check

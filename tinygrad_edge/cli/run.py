@@ -1,0 +1,159 @@
+"""The files of a run: a folder with a snapshot, a line of metrics for each epoch, curves."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import snapshot
+from ..errors import FileError
+from ..files import atomic_write
+
+__all__ = ["Progress", "Run"]
+
+SNAPSHOT = "snapshot.safetensors"
+METRICS = "metrics.jsonl"
+CURVES = "curves.png"
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Parameters
+    ----------
+    epoch : int
+        Epochs done.
+    batch : int
+        Batches done of the next one.
+    loss : float
+        Sum of their losses.
+    seconds : float
+        Spent on them.
+    metrics : list of dict
+        What each epoch done has measured.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Go on to the next epoch."""
+        self.epoch += 1
+        self.batch, self.loss, self.seconds = 0, 0.0, 0.0
+        self.metrics.append(row)
+
+
+class Run:
+    """A run's folder.
+
+    Parameters
+    ----------
+    path : Path
+        Of its snapshot.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.snapshot = path
+        self.folder = path.parent
+        self.metrics = self.folder / METRICS
+        self.curves = self.folder / CURVES
+
+    @classmethod
+    def new(cls, out: str | None, name: str) -> Run:
+        """Make a run's folder: `out`, else the first of runs/NAME, runs/NAME-2, ... that is free.
+
+        Raises
+        ------
+        FileError
+            The folder holds a run, or cannot be made.
+        """
+        try:
+            if out is None:
+                return cls(_first_free(Path("runs") / name) / SNAPSHOT)
+            folder = Path(out)
+            folder.mkdir(parents=True, exist_ok=True)
+            held = [f for f in (SNAPSHOT, METRICS, CURVES) if (folder / f).exists()]
+        except OSError as error:
+            raise FileError(f"cannot make the folder {out or 'runs'}: {error.strerror}") from error
+        if held:
+            raise FileError(
+                f"{folder} holds a run already ({', '.join(held)}): give another --out, or continue "
+                f"it with --resume {folder}"
+            )
+        return cls(folder / SNAPSHOT)
+
+    @classmethod
+    def at(cls, place: str) -> Run:
+        """The run whose folder or snapshot is given.
+
+        Raises
+        ------
+        FileError
+            There is none.
+        """
+        path = Path(place)
+        path = path / SNAPSHOT if path.is_dir() else path
+        if not path.is_file():
+            raise FileError(f"there is no snapshot {path}: expected a run's folder, or its snapshot")
+        return cls(path)
+
+    def load(self, objects: Iterable[snapshot.Stateful] = ()) -> dict[str, Any]:
+        """Restore objects from the snapshot; gives its metadata.
+
+        Raises
+        ------
+        FileError
+            The file is damaged, does not fit the objects, or was not written by a run.
+        """
+        metadata = snapshot.load(self.snapshot, objects).metadata
+        missing = {"settings", "model", "data", "progress"} - set(metadata)
+        if missing:
+            raise FileError(f"{self.snapshot} is no snapshot of a run: it says nothing of its {min(missing)}")
+        return metadata
+
+    def save(
+        self,
+        objects: Iterable[snapshot.Stateful],
+        progress: Progress,
+        about: Mapping[str, Any],
+    ) -> None:
+        """Replace the snapshot."""
+        snapshot.save(self.snapshot, objects, {**about, "progress": asdict(progress)})
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a line to the metrics, on disk before this returns."""
+        try:
+            with open(self.metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise FileError(f"cannot write {self.metrics}: {error.strerror}") from error
+
+    def repair(self, metrics: Iterable[Mapping[str, Any]]) -> None:
+        """Make the metrics those that the snapshot knows.
+
+        A process that was killed may have left a torn line, or lines of epochs that will be run again.
+        """
+        with atomic_write(self.metrics) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in metrics).encode())
+
+
+def _first_free(folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        each = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            each.mkdir()  # unlike a look, it cannot give two runs the same folder
+            return each
+        except FileExistsError:
+            number += 1
