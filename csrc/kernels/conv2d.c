@@ -24,13 +24,16 @@ typedef struct {
     int64_t slab_floats, a_floats, b_floats, floats; /* for one worker */
 } correlation_cut;
 
+/* Cut from the shape alone. Where the weights fit one A block they are packed once for the bands of a chunk; else they are packed again for
+ * each band, which a wide band pays for. */
 static correlation_cut cut_correlation(const correlation *p)
 {
     correlation_cut cut;
     int64_t taps = max_i64(tap_count(&p->x), 1);
     cut.c_block = even_block(p->channels, max_i64(KC / taps, 1), 1);
     int64_t k_block = cut.c_block * taps;
-    cut.bands = cut_bands(&p->x, k_block <= KC ? BAND : max_i64(KC * BAND / k_block, 32));
+    int64_t most = p->channels <= cut.c_block && p->outputs <= OUT_BLOCK ? BAND : WIDE_BAND;
+    cut.bands = cut_bands(&p->x, k_block <= KC ? most : max_i64(KC * most / k_block, 32));
 
     int64_t bands = cut.bands.row_bands * cut.bands.column_bands, points = cut.bands.rows * cut.bands.width;
     int64_t flops = 2 * points * p->outputs * max_i64(p->channels, 1) * taps;
@@ -38,7 +41,8 @@ static correlation_cut cut_correlation(const correlation *p)
     cut.part = even_block(p->outputs, max_i64(ceil_div(p->outputs, parts), 1), ROW_MULTIPLE);
     cut.parts = ceil_div(p->outputs, cut.part);
     cut.items = p->groups * cut.parts * bands;
-    cut.per_chunk = min_i64(ceil_div(CHUNK_FLOPS, max_i64(flops / max_i64(cut.parts, 1), 1)), max_i64(cut.items, 1));
+    cut.per_chunk = max_i64(CHUNK_FLOPS / max_i64(flops / max_i64(cut.parts, 1), 1), cut.items / (4 * CHUNKS));
+    cut.per_chunk = max_i64(min_i64(cut.per_chunk, cut.items), 1);
     cut.chunks = ceil_div(cut.items, cut.per_chunk);
 
     cut.slab_floats = slab_floats(&p->x, &cut.bands, cut.c_block);
@@ -53,8 +57,8 @@ typedef struct { int64_t lane, count, slab, out; } run;
 
 /* The runs of a band, panel after panel. */
 typedef struct {
-    run runs[BAND + BAND / NR + 1];
-    int64_t first[BAND / NR + 2]; /* of each panel's runs, and the end */
+    run runs[WIDE_BAND + WIDE_BAND / NR + 1];
+    int64_t first[WIDE_BAND / NR + 2]; /* of each panel's runs, and the end */
 } band_runs;
 
 static void find_runs(band_runs *found, const correlation *p, const band *b, const slab_shape *s)
@@ -167,7 +171,8 @@ static int reads_rows_in_place(const correlation *p, const band *b)
     return tap_count(&p->x) == 1 && b->rows == 1 && w->step == 1 && h >= 0 && h < p->x.h.size && from >= 0 && from + b->width <= w->size;
 }
 
-static void correlate_item(const correlation *p, const correlation_cut *cut, int64_t item, float *workspace)
+/* `again` says that the item before, on the same workspace, had the same weights. */
+static void correlate_item(const correlation *p, const correlation_cut *cut, int64_t item, int again, float *workspace)
 {
     int64_t bands = cut->bands.row_bands * cut->bands.column_bands;
     int64_t group = item / bands / cut->parts, part = item / bands % cut->parts;
@@ -184,6 +189,7 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
     find_runs(&found, p, &b, &s);
     int in_place = reads_rows_in_place(p, &b);
     int64_t columns = b.rows * b.width;
+    int packed = again && p->channels <= cut->c_block && outputs <= OUT_BLOCK;
 
     int64_t c0 = 0;
     do { /* once for no channels as well: the sum of nothing is 0 */
@@ -204,7 +210,7 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
 
         for (int64_t block = 0; block < outputs; block += OUT_BLOCK) {
             int64_t rows = min_i64(outputs - block, OUT_BLOCK);
-            for (int64_t i = 0; i < rows; i += MR)
+            for (int64_t i = 0; i < rows && !packed; i += MR)
                 pack_weights(a + i * k_count, weights + (block + i) * p->w_output + c0 * p->w_channel, p, min_i64(rows - i, MR), channels);
             for (int64_t j = 0; j < columns; j += NR) {
                 const int64_t *first = &found.first[j / NR];
@@ -227,8 +233,10 @@ static void correlate_chunk(void *context, int64_t chunk)
 {
     const correlation_job *job = context;
     int64_t first = chunk * job->cut.per_chunk, end = min_i64(first + job->cut.per_chunk, job->cut.items);
+    int64_t bands = job->cut.bands.row_bands * job->cut.bands.column_bands;
+    float *workspace = job->workspace + tge_worker() * job->cut.floats;
     for (int64_t item = first; item < end; item++)
-        correlate_item(job->p, &job->cut, item, job->workspace + tge_worker() * job->cut.floats);
+        correlate_item(job->p, &job->cut, item, item > first && item % bands != 0, workspace);
 }
 
 static void correlate(correlation *p, void *const *operand)

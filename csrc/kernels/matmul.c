@@ -2,8 +2,8 @@
 #include "product.h"
 
 enum {
-    M_BLOCK = 144,
-    N_BLOCK = 256,
+    M_BLOCK = 96,
+    N_BLOCK = 128,
 };
 
 /* How a product is cut, from its shape alone: blocks of c, and consecutive blocks (over the batch too) into chunks. */

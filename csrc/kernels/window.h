@@ -15,7 +15,8 @@
 #include "product.h"
 
 enum {
-    BAND = 256,     /* grid points of a band: the columns or the inner dimension of a product's block */
+    BAND = 128,     /* grid points of a band: the columns or the inner dimension of a product's block */
+    WIDE_BAND = 256,
     OUT_BLOCK = 96, /* output channels of a block */
 };
 
