@@ -15,7 +15,7 @@ static inline vf sign(vf x)
 /* vmax(0, x) is x when x is NaN. */
 static inline vf relu(vf x) { return vmax(vsplat(0.0f), x); }
 static inline vf relu6(vf x) { return vmin(vsplat(6.0f), relu(x)); }
-static inline vf hardswish(vf x) { return x * relu6(x + 3.0f) / 6.0f; }
+static inline vf hardswish(vf x) { return x * (relu6(x + 3.0f) / 6.0f); }
 
 static inline vf add(vf a, vf b) { return a + b; }
 static inline vf subtract(vf a, vf b) { return a - b; }
@@ -27,9 +27,9 @@ static inline vf relu6_backward(vf grad, vf y) { return (vf)((vi)grad & (y > vsp
 
 static inline vf hardswish_backward(vf grad, vf x)
 {
-    vf middle = grad * (x / 3.0f + 0.5f);
-    vf right = vselect(x >= vsplat(3.0f), grad, middle);
-    return vselect(x <= vsplat(-3.0f), vsplat(0.0f), right);
+    const vf middle = (2.0f * x + 3.0f) / 6.0f;
+    const vf slope = vselect(x <= vsplat(-3.0f), vsplat(0.0f), vselect(x >= vsplat(3.0f), vsplat(1.0f), middle));
+    return grad * slope;
 }
 
 static inline vf clip(vf x, vf low, vf high) { return vmin_nan(vmax_nan(x, low), high); }
