@@ -33,7 +33,9 @@ def test_import_is_small():
 
 
 MODULES = ["tinygrad_edge"] + [
-    module.name for module in pkgutil.walk_packages(te.__path__, "tinygrad_edge.")
+    module.name
+    for module in pkgutil.walk_packages(te.__path__, "tinygrad_edge.")
+    if not module.name.endswith("__main__")
 ]
 
 
