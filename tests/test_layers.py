@@ -8,7 +8,7 @@ import pytest
 # A room is a module or a folder of the package. It imports from its own row and from rows below.
 HOUSE = """
     cli
-    models data testing
+    models data testing snapshot
     nn optim
     functional
     compiled gradients

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ..plan import megabytes
 
-__all__ = ["Bar", "memory_table", "progress"]
+__all__ = ["Bar", "memory_table", "progress_bar"]
 
 
 class Bar(Protocol):
@@ -42,7 +42,7 @@ class _Live:
 
 
 @contextmanager
-def progress(total: int, done: int = 0) -> Iterator[Bar]:
+def progress_bar(total: int, done: int = 0) -> Iterator[Bar]:
     """Show a bar where somebody looks and rich is there to draw it; elsewhere only lines.
 
     Parameters

@@ -5,50 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import snapshot
 from ..errors import FileError
 from ..files import atomic_write
+from .record import Record
 
-__all__ = ["Progress", "Run"]
+__all__ = ["Run"]
 
 SNAPSHOT = "snapshot.safetensors"
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
-
-
-@dataclass
-class Progress:
-    """How far a run is.
-
-    Parameters
-    ----------
-    epoch : int
-        Epochs done.
-    batch : int
-        Batches done of the next one.
-    loss : float
-        Sum of their losses.
-    seconds : float
-        Spent on them.
-    metrics : list of dict
-        What each epoch done has measured.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    loss: float = 0.0
-    seconds: float = 0.0
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-
-    def end_epoch(self, row: dict[str, Any]) -> None:
-        """Go on to the next epoch."""
-        self.epoch += 1
-        self.batch, self.loss, self.seconds = 0, 0.0, 0.0
-        self.metrics.append(row)
 
 
 class Run:
@@ -105,28 +74,13 @@ class Run:
             raise FileError(f"there is no snapshot {path}: expected a run's folder, or its snapshot")
         return cls(path)
 
-    def load(self, objects: Iterable[snapshot.Stateful] = ()) -> dict[str, Any]:
-        """Restore objects from the snapshot; gives its metadata.
+    def load(self, objects: Iterable[snapshot.Stateful] = ()) -> Record:
+        """Restore objects from the snapshot; gives what it says besides."""
+        return Record.read(self.snapshot, snapshot.load(self.snapshot, objects).metadata)
 
-        Raises
-        ------
-        FileError
-            The file is damaged, does not fit the objects, or was not written by a run.
-        """
-        metadata = snapshot.load(self.snapshot, objects).metadata
-        missing = {"settings", "model", "data", "progress"} - set(metadata)
-        if missing:
-            raise FileError(f"{self.snapshot} is no snapshot of a run: it says nothing of its {min(missing)}")
-        return metadata
-
-    def save(
-        self,
-        objects: Iterable[snapshot.Stateful],
-        progress: Progress,
-        about: Mapping[str, Any],
-    ) -> None:
+    def save(self, objects: Iterable[snapshot.Stateful], record: Record) -> None:
         """Replace the snapshot."""
-        snapshot.save(self.snapshot, objects, {**about, "progress": asdict(progress)})
+        snapshot.save(self.snapshot, objects, record.metadata())
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a line to the metrics, on disk before this returns."""

@@ -1,0 +1,81 @@
+"""``doctor``: what this installation has, and what would help where something is missing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from .. import data, runtime
+from ..data._folders import download_folder, given_folder
+from ..errors import TinygradEdgeError
+from ..runtime import _ffi
+
+__all__ = ["add"]
+
+EXTRAS = {"rich": "progress bars", "matplotlib": "curves.png", "PIL": "pictures of one's own"}
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "doctor",
+        help="show what this installation has, and what would help",
+        description="Print versions, runtime, instruction set, threads, data folders and extras, with remedies.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    for name, text in _findings():
+        print(f"{name:<16} {text}")
+    return 0
+
+
+def _findings() -> Iterator[tuple[str, str]]:
+    yield "tinygrad_edge", metadata.version("tinygrad-edge")
+    yield "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield "NumPy", np.__version__
+    yield "cffi", metadata.version("cffi")
+    yield "compiled kernels", _ffi.why_unavailable() or "there"
+    try:
+        yield "runtime", _runtime()
+        if _ffi.available():
+            yield "instruction set", _instruction_set()
+            yield "threads", f"{_ffi.threads()} of {os.cpu_count()} processors"
+    except TinygradEdgeError as error:
+        yield "runtime", f"does not start: {error}"
+    for name in data.SOURCES:
+        yield name, _place(name)
+    for module, use in EXTRAS.items():
+        there = find_spec(module) is not None
+        yield module, f"there, for {use}" if there else f"absent: {use} need it (pip install 'tinygrad-edge[cli]')"
+
+
+def _place(name: str) -> str:
+    if data.SOURCES[name].download is None:
+        return "part of the package"
+    try:
+        folder = given_folder(name, None) or download_folder(name, None)
+    except TinygradEdgeError as error:
+        return str(error)
+    return f"in {folder}" if folder.is_dir() else f"not here yet: train downloads it to {folder}"
+
+
+def _runtime() -> str:
+    wanted = os.environ.get(runtime.VARIABLE)
+    why = f"{runtime.VARIABLE} says so" if wanted else "the faster of those that are there"
+    return f"{runtime.current().name}: {why}"
+
+
+def _instruction_set() -> str:
+    wanted = os.environ.get(_ffi.ISA_VARIABLE)
+    why = f"{_ffi.ISA_VARIABLE} says so" if wanted else "the best that processor and build have in common"
+    return f"{_ffi.isa()}: {why} ({', '.join(_ffi.isas())})"

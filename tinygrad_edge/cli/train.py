@@ -1,0 +1,219 @@
+"""``train``: a model learns a data set, and a run that was stopped goes on."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from .. import data, models
+from ..errors import DataError, FileError, NonFiniteError
+from ..runtime import set_threads
+from . import curves
+from .arguments import count, name_of, positive, seed
+from .recipes import OPTIMIZERS, RECIPES
+from .record import DataInfo, Progress, Record, Settings
+from .report import Bar, memory_table, progress_bar
+from .run import Run
+from .training import Training
+
+__all__ = ["add"]
+
+SAVE_SECONDS = 30.0  # between snapshots within an epoch: what a power cut may cost
+
+DESCRIPTION = """
+Train a model on a data set. Without arguments: on the handwritten digits that are part of the package.
+
+The run's folder (--out) gets a snapshot after each epoch and every half minute, written whole or not at
+all, a line of metrics.jsonl for each epoch, and curves.png. Ctrl-C ends the run after the step that it is
+in; --resume continues it, also after a crash, to the same bits as if it had never stopped. An epoch's last
+smaller batch is left out; the order of the images is new in each epoch.
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "train",
+        help="train a model on a data set",
+        description=DESCRIPTION,
+        epilog="Data folders: --data-dir, else TINYGRAD_EDGE_DATA, else a cache that data is downloaded to.",
+    )
+    option = parser.add_argument
+    option(
+        "data",
+        nargs="?",
+        metavar="DATA",
+        type=name_of("data set", data.SOURCES),
+        help=f"data set: {', '.join(data.SOURCES)} (default: digits)",
+    )
+    option("--model", type=name_of("model", models.MODELS), help=f"one of {', '.join(models.MODELS)}")
+    option("--epochs", type=count, metavar="N", help="how often each image is seen")
+    option("--batch", type=count, metavar="N", help="images in a step")
+    option("--lr", type=positive, metavar="X", help="highest learning rate; it warms up, then falls as a cosine")
+    option(
+        "--optimizer",
+        type=name_of("optimizer", OPTIMIZERS),
+        help=f"one of {', '.join(OPTIMIZERS)}",
+    )
+    option("--seed", type=seed, metavar="N", help="decides all that is random (default: 0)")
+    option("--threads", type=count, metavar="N", help="default: all processors; results do not depend on it")
+    option("--data-dir", metavar="DIR", help="the folder that holds the data sets' folders")
+    option("--out", metavar="DIR", help="the run's folder (default: runs/DATA-MODEL, a new one)")
+    option("--resume", metavar="RUN", help="continue the run in this folder, or of this snapshot, as it was set up")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    if args.threads:
+        set_threads(args.threads)
+    files, training, progress = _resumed(args) if args.resume else _started(args)
+    record = Record(training.settings, training.info, DataInfo.of(training.dataset), progress)
+    _introduce(files, training, progress)
+    if not args.resume:
+        files.save(training.state, record)  # what cannot be written shows before an hour has passed
+    with progress_bar(training.steps, _step_number(training, progress)) as bar, _Interrupts() as interrupts:
+        finished = _train(training, files, record, bar, interrupts)
+    if progress.metrics and not curves.draw(files.curves, progress.metrics):
+        print("no curves.png: drawing needs matplotlib (pip install 'tinygrad-edge[cli]')")
+    if not finished:
+        print(f"stopped; continue with: tinygrad-edge train --resume {files.folder}")
+        return 130
+    print(f"test accuracy {progress.metrics[-1]['accuracy']:.4f}")
+    return 0
+
+
+# ---- before the first step ----
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line names."""
+    found = {setting.name: getattr(args, setting.name) for setting in fields(Settings)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _started(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
+    name = args.data or "digits"
+    recipe = RECIPES[name]._asdict()
+    method = OPTIMIZERS[args.optimizer or recipe["optimizer"]]
+    settings = Settings(**{"data": name, "lr": method.lr, "seed": 0, **recipe, **_given(args)})
+    training = Training(settings, data.load(name, args.data_dir))
+    training.plan()  # a model that the images do not fit shows before a folder is made
+    return Run.new(args.out, f"{name}-{settings.model}"), training, Progress()
+
+
+def _resumed(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
+    files = Run.at(args.resume)
+    if args.out and Path(args.out).resolve() != files.folder.resolve():
+        raise FileError(f"a resumed run stays in its folder {files.folder}: leave out --out")
+    record = files.load()
+    for name, value in _given(args).items():
+        kept = getattr(record.settings, name)
+        if value != kept:
+            raise FileError(f"the run in {files.folder} has {name} {kept}, not {value}: a resumed run keeps its settings")
+    dataset = data.load(record.settings.data, args.data_dir)
+    if DataInfo.of(dataset) != record.data:
+        raise DataError(f"{dataset.name} is not the data that the run in {files.folder} was started with")
+    training = Training(record.settings, dataset)
+    files.load(training.state)
+    files.repair(record.progress.metrics)
+    return files, training, record.progress
+
+
+def _introduce(files: Run, training: Training, progress: Progress) -> None:
+    settings, dataset = training.settings, training.dataset
+    parameters = sum(p.size for p in training.model.parameters())
+    shape = "x".join(str(n) for n in dataset.image_shape)
+    left_out = len(dataset.train) - training.epoch_steps * settings.batch
+    print(f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images of {shape}")
+    print(f"{settings.model}: {parameters:,} parameters, {settings.optimizer} at up to {settings.lr:g}")
+    print(
+        f"{settings.epochs} epochs of {training.epoch_steps} steps of {settings.batch} images"
+        + (f" ({left_out} others are left out of each epoch)" if left_out else "")
+    )
+    print("memory of a step, known before it runs:")
+    print(memory_table(training.plan().by_kind()))
+    position = f", from epoch {progress.epoch + 1}, batch {progress.batch + 1}" if _step_number(training, progress) else ""
+    print(f"run: {files.folder}{position}", flush=True)
+
+
+# ---- the loop ----
+
+
+class _Interrupts:
+    """The first Ctrl-C asks the run to end after its step; a second one ends it where it is."""
+
+    asked = False
+
+    def __enter__(self) -> _Interrupts:
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _step_number(training: Training, progress: Progress) -> int:
+    return progress.epoch * training.epoch_steps + progress.batch
+
+
+def _train(training: Training, files: Run, record: Record, bar: Bar, interrupts: _Interrupts) -> bool:
+    """Run all that is left to run; gives whether it came to its end."""
+    progress, settings = record.progress, training.settings
+    last_save = time.monotonic()
+    while progress.epoch < settings.epochs:
+        begun = time.perf_counter()
+        for images, labels in training.batches(progress.epoch, progress.batch):
+            number = _step_number(training, progress)
+            try:
+                loss = training.run_step(number, images, labels)
+            except NonFiniteError as error:
+                where = f"epoch {progress.epoch + 1}, batch {progress.batch + 1}"
+                raise NonFiniteError(f"step {number + 1} ({where}): {error}; a smaller --lr may help") from None
+            now = time.perf_counter()
+            progress.batch += 1
+            progress.loss += loss
+            progress.seconds += now - begun
+            begun = now
+            bar.advance(f"epoch {progress.epoch + 1}/{settings.epochs}  loss {loss:.4f}")
+            if interrupts.asked or time.monotonic() - last_save >= SAVE_SECONDS:
+                files.save(training.state, record)
+                last_save = time.monotonic()
+            if interrupts.asked:
+                return False
+        bar.line(_end_epoch(training, files, progress))
+        files.save(training.state, record)
+        last_save = time.monotonic()
+        if interrupts.asked:
+            return progress.epoch == settings.epochs
+    return True
+
+
+def _end_epoch(training: Training, files: Run, progress: Progress) -> str:
+    """Test, and write down what was measured; gives the line that says so."""
+    row = {
+        "epoch": progress.epoch + 1,
+        "step": (progress.epoch + 1) * training.epoch_steps,
+        "loss": progress.loss / training.epoch_steps,
+        "accuracy": training.accuracy(training.dataset.test, training.settings.batch),
+        "lr": training.optimizer.lr,
+        "seconds": round(progress.seconds, 3),
+        "step_ms": round(1e3 * progress.seconds / training.epoch_steps, 3),
+        "peak_bytes": training.plan().peak_bytes,
+    }
+    files.append(row)
+    progress.metrics.append(row)
+    progress.epoch += 1
+    progress.batch, progress.loss, progress.seconds = 0, 0.0, 0.0
+    return (
+        f"epoch {row['epoch']:>3}/{training.settings.epochs}  loss {row['loss']:.4f}  "
+        f"test accuracy {row['accuracy']:.4f}  {row['step_ms']:.2f} ms/step  {row['seconds']:.1f} s"
+    )

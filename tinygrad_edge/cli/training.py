@@ -1,0 +1,112 @@
+"""A training: model, optimizer and compiled steps, made from a run's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .. import data, functional, models
+from ..compiled import compile
+from ..errors import DataError
+from ..generator import default_generator, manual_seed
+from ..nn import Module
+from ..plan import Plan
+from ..snapshot import Stateful
+from ..tensor import Tensor
+from .recipes import OPTIMIZERS, learning_rate
+from .record import ModelInfo, Settings
+
+__all__ = ["Classifier", "Training"]
+
+
+class Classifier:
+    """A model and its compiled inference.
+
+    Parameters
+    ----------
+    info : ModelInfo
+    """
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.info = info
+        self.model: Module = models.build(
+            info.name, num_classes=info.classes, in_channels=info.channels
+        )
+        self.predict = compile(self._predict)
+
+    def _predict(self, images: Tensor) -> Tensor:
+        self.model.eval()
+        return self.model(images).argmax(axis=1)
+
+    def accuracy(self, split: data.Split, batch: int) -> float:
+        """Fraction of a split's images that get their label; the last batch may be a smaller one."""
+        right = 0
+        for images, labels in data.batches(split, batch, shuffle=False):
+            right += int(np.count_nonzero(self.predict(images).borrow() == labels))
+        return right / len(split)
+
+
+class Training(Classifier):
+    """A classifier with its optimizer and compiled training step.
+
+    Parameters
+    ----------
+    settings : Settings
+    dataset : Dataset
+
+    Raises
+    ------
+    DataError
+        A batch is larger than the training part.
+    """
+
+    def __init__(self, settings: Settings, dataset: data.Dataset) -> None:
+        # An epoch's last, smaller batch is left out: each step then is the same plan, and none sees so few images
+        # that their statistics mean nothing. Which images those are changes from epoch to epoch.
+        self.epoch_steps = data.batch_count(len(dataset.train), settings.batch, drop_last=True)
+        if not self.epoch_steps:
+            raise DataError(
+                f"a batch of {settings.batch} is more than the {len(dataset.train)} training images of "
+                f"{dataset.name}: give a smaller --batch"
+            )
+        manual_seed(settings.seed)
+        super().__init__(
+            ModelInfo(settings.model, dataset.num_classes, dataset.image_shape[0])
+        )
+        self.settings, self.dataset = settings, dataset
+        self.steps = settings.epochs * self.epoch_steps
+        self.optimizer = OPTIMIZERS[settings.optimizer](self.model.parameters(), settings.lr)
+        self.step = compile(self._step)
+
+    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
+        self.model.train()
+        loss = functional.cross_entropy(self.model(images), labels)
+        self.optimizer.minimize(loss)
+        return loss
+
+    @property
+    def state(self) -> list[Stateful]:
+        """All that changes from step to step."""
+        return [self.model, self.optimizer, default_generator()]
+
+    def plan(self) -> Plan:
+        """The training step's plan; nothing runs."""
+        images = np.zeros((self.settings.batch, *self.dataset.image_shape), np.float32)
+        return self.step.plan(images, np.zeros(self.settings.batch, np.int32))
+
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """An epoch's batches from the one numbered `start` on."""
+        return data.batches(
+            self.dataset.train,
+            self.settings.batch,
+            seed=self.settings.seed,
+            epoch=epoch,
+            drop_last=True,
+            start=start,
+        )
+
+    def run_step(self, number: int, images: np.ndarray, labels: np.ndarray) -> float:
+        """Train on a batch at the learning rate of that step; gives the loss."""
+        self.optimizer.lr = learning_rate(number, self.steps, self.settings.lr)
+        return float(self.step(images, labels).item())
