@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..errors import GraphError, ShapeError
-from ..graph import INPUT, READ, Graph, Node, Value, emit
+from ..graph import INPUT, Graph, Node, Value, emit
 from ..op import Op, TensorType, register
 
 __all__ = ["LOOP", "loop", "run_reference"]
@@ -41,16 +41,11 @@ def _types(
     return (*carried, *stacked)
 
 
-def run_reference(
-    graph: Graph, inputs: Sequence[np.ndarray], read: dict[object, np.ndarray] | None = None
-) -> list[np.ndarray]:
-    """Evaluate a graph without effects by each op's NumPy reference."""
+def run_reference(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Evaluate a graph without state by each op's NumPy reference."""
     known = dict(zip(graph.inputs, inputs, strict=True))
     for node in graph.nodes:
         if node.op is INPUT:
-            continue
-        if node.op is READ and read is not None:
-            known[node.outputs[0]] = read[node.attrs["cell"]]
             continue
         results = node.op.reference(*(known[v] for v in node.inputs), **node.attrs)
         known.update(zip(node.outputs, results, strict=True))
