@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from . import ops
 from .dtypes import as_dtype, float32
@@ -11,8 +14,10 @@ from .generator import Generator, default_generator
 from .tensor import Tensor, apply, as_tensor
 
 __all__ = [
+    "adaptive_avg_pool2d",
     "avg_pool2d",
     "batch_norm",
+    "batch_norm_apply",
     "clip",
     "concatenate",
     "conv2d",
@@ -46,12 +51,12 @@ __all__ = [
 Size = int | tuple[int, int]
 
 
-def _pair(size: Size, what: str) -> tuple[int, int]:
+def pair(size: Size, what: str) -> tuple[int, int]:
     """One number for both axes, or one for each."""
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or not all(isinstance(n, int) for n in pair):
+    sizes = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(sizes) != 2 or not all(isinstance(n, Integral) for n in sizes):
         raise ShapeError(f"{what} must be an integer or two of them, got {size!r}")
-    return pair[0], pair[1]
+    return int(sizes[0]), int(sizes[1])
 
 
 # ---- elementwise ----
@@ -152,7 +157,7 @@ def pad(x: Any, widths: Any) -> Tensor:
     x = as_tensor(x)
     pairs = [tuple(w) for w in widths]
     if len(pairs) != x.ndim or any(len(p) != 2 for p in pairs):
-        raise ShapeError(f"pad: needs one (before, after) for each of {x.ndim} axes, got {widths!r}")
+        raise ShapeError(f"pad: needs (before, after) for each of {x.ndim} axes, got {widths!r}")
     low, high = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
     return apply(ops.pad, x, low=low, high=high)
 
@@ -166,7 +171,7 @@ def scatter_add(updates: Any, indices: Any, length: int, axis: int = 0) -> Tenso
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
-    """x @ weight.T + bias, with x [..., in], weight [out, in], bias [out]."""
+    """Give x @ weight.T + bias, with x [..., in], weight [out, in], bias [out]."""
     y = apply(lambda a, w: ops.matmul(a, w, transpose_b=True), x, weight)
     return y if bias is None else y + bias
 
@@ -198,9 +203,9 @@ def conv2d(
         ``P = (H + 2 * padding - dilation * (R - 1) - 1) // stride + 1``.
     """
     attrs = {
-        "stride": _pair(stride, "stride"),
-        "padding": _pair(padding, "padding"),
-        "dilation": _pair(dilation, "dilation"),
+        "stride": pair(stride, "stride"),
+        "padding": pair(padding, "padding"),
+        "dilation": pair(dilation, "dilation"),
         "groups": groups,
     }
     y = apply(ops.conv2d, x, weight, **attrs)
@@ -209,9 +214,9 @@ def conv2d(
 
 def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """Largest of each window; the stride is the window's size unless given."""
-    window = _pair(kernel_size, "kernel_size")
-    step = window if stride is None else _pair(stride, "stride")
-    return apply(ops.max_pool2d, x, window=window, stride=step, padding=_pair(padding, "padding"))
+    window = pair(kernel_size, "kernel_size")
+    step = window if stride is None else pair(stride, "stride")
+    return apply(ops.max_pool2d, x, window=window, stride=step, padding=pair(padding, "padding"))
 
 
 def avg_pool2d(
@@ -222,15 +227,49 @@ def avg_pool2d(
     count_include_pad: bool = True,
 ) -> Tensor:
     """Mean of each window; the stride is the window's size unless given."""
-    window = _pair(kernel_size, "kernel_size")
-    step = window if stride is None else _pair(stride, "stride")
-    attrs = {"window": window, "stride": step, "padding": _pair(padding, "padding")}
+    window = pair(kernel_size, "kernel_size")
+    step = window if stride is None else pair(stride, "stride")
+    attrs = {"window": window, "stride": step, "padding": pair(padding, "padding")}
     return apply(ops.avg_pool2d, x, **attrs, count_include_pad=count_include_pad)
 
 
 def global_avg_pool2d(x: Any) -> Tensor:
     """Mean of each channel's plane: [N, C, H, W] to [N, C]."""
     return as_tensor(x).mean((2, 3))
+
+
+def adaptive_avg_pool2d(x: Any, output_size: Size) -> Tensor:
+    """Mean over as many windows as the output has pixels.
+
+    Window i of m along an axis of n is ``floor(i * n / m) .. ceil((i + 1) * n / m)``, as PyTorch
+    has it: where m does not divide n, windows overlap.
+
+    Parameters
+    ----------
+    x : Tensor [N, C, H, W]
+    output_size : int or (int, int)
+
+    Returns
+    -------
+    Tensor [N, C, *output_size]
+    """
+    x, out = as_tensor(x), pair(output_size, "output_size")
+    if x.ndim != 4 or min(out) < 1:
+        raise ShapeError(f"adaptive_avg_pool2d: cannot make {list(out)} pixels of {list(x.shape)}")
+    sizes = x.shape[2:]
+    if all(n and n % m == 0 for n, m in zip(sizes, out, strict=True)):
+        return avg_pool2d(x, (sizes[0] // out[0], sizes[1] // out[1]))
+    rows, columns = (Tensor(_bins(n, m), dtype=x.dtype) for n, m in zip(sizes, out, strict=True))
+    return rows @ (x @ columns.T)
+
+
+def _bins(n: int, m: int) -> np.ndarray:
+    """The [m, n] matrix that averages n pixels into m windows."""
+    matrix = np.zeros((m, n))
+    for i in range(m):
+        first, end = i * n // m, -(-(i + 1) * n // m)
+        matrix[i, first:end] = 1 / (end - first)
+    return matrix
 
 
 def batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> tuple[Tensor, Tensor, Tensor]:
@@ -242,11 +281,21 @@ def batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> tuple[Tensor
         The variance is the biased one.
     """
     x, gamma, beta = as_tensor(x), as_tensor(gamma), as_tensor(beta)
-    found = ops.batch_norm(x.value, gamma.value, beta.value, eps)
-    return Tensor.following(found[0], x, gamma, beta), *(Tensor.following(v, x) for v in found[1:])
+    y, mean, var = ops.batch_norm(x.value, gamma.value, beta.value, eps)
+    normal = Tensor.following(y, x, gamma, beta)
+    return normal, Tensor.following(mean, x), Tensor.following(var, x)
 
 
-def group_norm(x: Any, groups: int, gamma: Any = None, beta: Any = None, eps: float = 1e-5) -> Tensor:
+def batch_norm_apply(
+    x: Any, mean: Any, var: Any, gamma: Any, beta: Any, eps: float = 1e-5
+) -> Tensor:
+    """Normalise channels by given statistics: (x - mean) / sqrt(var + eps) * gamma + beta."""
+    return apply(ops.batch_norm_apply, x, mean, var, gamma, beta, eps=eps)
+
+
+def group_norm(
+    x: Any, groups: int, gamma: Any = None, beta: Any = None, eps: float = 1e-5
+) -> Tensor:
     """Normalise each sample over groups of channels (Wu & He 2018)."""
     x = as_tensor(x)
     if x.ndim < 2 or groups < 1 or x.shape[1] % groups:
@@ -272,18 +321,23 @@ def layer_norm(x: Any, axes: int, gamma: Any = None, beta: Any = None, eps: floa
     return y if beta is None else y + beta
 
 
-def dropout(x: Any, p: float = 0.5, generator: Generator | None = None) -> Tensor:
-    """Zero each element with probability p and scale the others by 1 / (1 - p) (Srivastava et al. 2014).
-
-    Which elements depends on the generator, the place of this call in the step, and the number of the
-    sample alone.
-    """
+def check_probability(p: float) -> None:
+    """Refuse what is no probability."""
     if not 0.0 <= p <= 1.0:
-        raise ShapeError(f"dropout: the probability must be between 0 and 1, got {p}")
+        raise ValueError(f"dropout: the probability must be between 0 and 1, got {p}")
+
+
+def dropout(x: Any, p: float = 0.5, generator: Generator | None = None) -> Tensor:
+    """Zero each element with probability p and scale the others by 1 / (1 - p).
+
+    Which elements depends on the generator, the place of this call in the step, and the number of
+    the sample alone (Srivastava et al. 2014).
+    """
+    check_probability(p)
     x = as_tensor(x)
     source = generator or default_generator()
-    probability = Tensor(p, dtype=float32)
-    value = ops.dropout(x.value, source.read(), Tensor(0).value, probability.value, source.next_site())
+    first, probability = Tensor(0).value, Tensor(p, dtype=float32).value
+    value = ops.dropout(x.value, source.read(), first, probability, source.next_site())
     return Tensor.following(value, x)
 
 
@@ -300,7 +354,9 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     return apply(ops.log_softmax, x, axis=axis)
 
 
-def cross_entropy(logits: Any, labels: Any, weight: Any = None, label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    logits: Any, labels: Any, weight: Any = None, label_smoothing: float = 0.0
+) -> Tensor:
     """Mean negative log-likelihood of labels.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,8 +17,8 @@ __all__ = ["Generator", "default_generator", "initial_stream", "manual_seed"]
 class Generator:
     """A cell of four uint32: 64 bits of seed, 64 bits of steps taken.
 
-    What is drawn depends on the cell, on the site (the how-manieth draw of a step it is) and on the sample's
-    number; after each group that drew, the step is advanced once.
+    What is drawn depends on the cell, on the site (the how-manieth draw of a step it is) and on the
+    sample's number; after each group that drew, the step is advanced once.
 
     Parameters
     ----------
@@ -76,6 +77,10 @@ def manual_seed(seed: int) -> None:
     _default[0] = Generator(seed)
 
 
-def initial_stream() -> np.random.Generator:
-    """A stream for one parameter's first contents: from the seed and its number in order of making."""
-    return np.random.Generator(np.random.Philox(key=[_seed[0], next(_initialised)]))
+def initial_stream() -> Callable[[], np.random.Generator]:
+    """Choose a parameter's stream of first contents, by the seed and its number in order of making.
+
+    Each call of what it gives starts the stream anew: copies of an unused parameter begin alike.
+    """
+    key = [_seed[0], next(_initialised)]
+    return lambda: np.random.Generator(np.random.Philox(key=key))

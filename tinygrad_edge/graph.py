@@ -216,13 +216,14 @@ class Node:
 
 
 def emit(op: Op, *inputs: Value, **attrs: Any) -> Node:
-    """Make a node after checking shapes; an error names the op, the shapes and the line of user code."""
+    """Make a node after checking shapes; an error names op, shapes, module and user's line."""
     try:
         types = op.infer(*inputs, **attrs)
     except (ShapeError, DTypeError) as error:
         file, line = marks.source or user_line()
         got = ", ".join(f"{v.dtype}{list(v.shape)}" for v in inputs)
-        raise type(error)(f"{op.name}: {error} (inputs {got}; {file}:{line})") from None
+        module = f"module {'.'.join(marks.scope)}; " if marks.scope else ""
+        raise type(error)(f"{op.name}: {error} (inputs {got}; {module}{file}:{line})") from None
     return Node(op, inputs, attrs, types)
 
 
