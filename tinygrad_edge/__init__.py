@@ -16,6 +16,7 @@ from .generator import Generator, manual_seed
 from .gradients import grad
 from .plan import Plan
 from .runtime import set_threads
+from .snapshot import Snapshot, load, save
 from .tensor import Parameter, Tensor
 from .trace import no_grad
 
@@ -26,16 +27,19 @@ __all__ = [
     "Generator",
     "Parameter",
     "Plan",
+    "Snapshot",
     "Tensor",
     "TinygradEdgeError",
     "compile",
     "data",
     "functional",
     "grad",
+    "load",
     "manual_seed",
     "nn",
     "no_grad",
     "optim",
     "policy",
+    "save",
     "set_threads",
 ]
