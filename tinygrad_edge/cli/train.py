@@ -137,8 +137,7 @@ def _introduce(files: Run, training: Training, progress: Progress) -> None:
     )
     print("memory of a step, known before it runs:")
     print(memory_table(training.plan().by_kind()))
-    position = f", from epoch {progress.epoch + 1}, batch {progress.batch + 1}" if _step_number(training, progress) else ""
-    print(f"run: {files.folder}{position}", flush=True)
+    print(f"run: {files.folder}, {_step_number(training, progress)} of {training.steps} steps done", flush=True)
 
 
 # ---- the loop ----
