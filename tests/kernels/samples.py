@@ -25,7 +25,7 @@ def normal(shape, seed=0):
 
 
 def ulps(y, exact):
-    """Error of float32 `y` in units in the last place of float64 `exact`; 0 where both are inf or NaN."""
+    """Error of float32 `y` in units in the last place of `exact`; 0 where both are inf or NaN."""
     with np.errstate(all="ignore"):
         rounded = exact.astype(np.float32)
         spacing = np.spacing(np.maximum(np.abs(rounded), np.float32(2.0**-126)))
@@ -60,7 +60,9 @@ def layouts(draw, shape, broadcast=True):
     """Strides that place `shape` in memory: any order of axes, gaps, and axes of stride 0."""
     strides = [0] * len(shape)
     step = draw(st.sampled_from([1, 1, 1, 2, 3]))
-    for axis in draw(st.sampled_from([range(len(shape))[::-1], draw(st.permutations(range(len(shape))))])):
+    for axis in draw(
+        st.sampled_from([range(len(shape))[::-1], draw(st.permutations(range(len(shape))))])
+    ):
         if broadcast and draw(st.integers(0, 3)) == 0:
             continue
         strides[axis] = step

@@ -9,11 +9,29 @@ FLOATS = ["float32", "float64", "float16"]
 INTEGERS = ["int32", "uint32", "int8", "uint8"]
 TYPES = [*FLOATS, *INTEGERS, "bool"]
 
-# Where roundings and saturations change: ties of float16, its largest and smallest, the ends of the integers.
+# Where roundings and saturations change: ties and ends of float16, ends of the integers.
 EDGES = [0, -0.0, np.nan, np.inf, -np.inf, 0.5, -0.5, -0.999, 1, -1, 127, 127.5, 128, -128, -129]
-EDGES += [255, 255.9, 256, 2**31 - 1, 2**31, -(2**31), -(2**31) - 1, 2**32 - 1, 2**32, 1e300, -1e300]
+EDGES += [
+    255,
+    255.9,
+    256,
+    2**31 - 1,
+    2**31,
+    -(2**31),
+    -(2**31) - 1,
+    2**32 - 1,
+    2**32,
+    1e300,
+    -1e300,
+]
 EDGES += [65504, 65519.99, 65520, 2.0**-24, 2.0**-25, 2.0**-25 * (1 + 2**-40), 3 * 2.0**-26, 1e-45]
-EDGES += [1 + 2.0**-11, 1 + 2.0**-11 + 2.0**-40, 1 + 3 * 2.0**-11, 1 + 2.0**-24, 1 + 2.0**-24 + 2.0**-50]
+EDGES += [
+    1 + 2.0**-11,
+    1 + 2.0**-11 + 2.0**-40,
+    1 + 3 * 2.0**-11,
+    1 + 2.0**-24,
+    1 + 2.0**-24 + 2.0**-50,
+]
 
 
 def cast(x, to, code=None):
@@ -45,7 +63,9 @@ def converted(x, to):
             return x != 0
         if x.dtype.kind == "f" and to in INTEGERS:
             ends = np.iinfo(to)
-            return np.clip(np.nan_to_num(np.trunc(x.astype(float)), nan=0), ends.min, ends.max).astype(to)
+            return np.clip(
+                np.nan_to_num(np.trunc(x.astype(float)), nan=0), ends.min, ends.max
+            ).astype(to)
         return x.astype(to)
 
 

@@ -45,8 +45,8 @@ def targets(labels, weight, smoothing):
 def check(rows, classes, smoothing, scale=3.0):
     """Compare both kernels with the definition.
 
-    The errors of p and log p are those of softmax. Beside them the loss rounds a few coefficients and
-    sums its terms in blocks (42 units of their magnitude), the gradient rounds 6 times.
+    The errors of p and log p are those of softmax. Beside them the loss rounds a few coefficients
+    and sums its terms in blocks (42 units of their magnitude), the gradient rounds 6 times.
     """
     logits, labels, weight, grad = example(rows, classes, scale)
     smoothing = float(np.float32(smoothing))
@@ -63,7 +63,9 @@ def check(rows, classes, smoothing, scale=3.0):
     total = target.sum(1, keepdims=True)
     exact = grad[:, None] * (p * total - target)
     bound = np.abs(grad)[:, None] * (p_error * total + 6 * UNIT * (p * total + target))
-    bound += 40 * UNIT * np.abs(grad)[:, None] * smoothing * p * weight.mean()  # the sum of the weights
+    bound += (
+        40 * UNIT * np.abs(grad)[:, None] * smoothing * p * weight.mean()
+    )  # the sum of the weights
     assert (np.abs(y - exact) <= bound).all()
 
 

@@ -36,7 +36,7 @@ def reduce(kernel, x, shape, strides, axes):
 
 
 def check_sum(x, shape, strides, axes):
-    """Compare with the bound of csrc/kernels/row.h: 37 roundings in a block, then one of the result.
+    """Compare with the bound of csrc/kernels/row.h: 37 roundings in a block, one of the result.
 
     The columns' path adds 32 floats in a row, which is fewer; the additions in double precision
     weigh 2**-29 as much and are covered by one more.

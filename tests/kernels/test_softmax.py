@@ -29,9 +29,10 @@ def reference(x):
 def errors(depth, p, log_p, total):
     """Bounds of the errors of p and log p.
 
-    An exponential errs by its argument's rounding, `depth` units, and by 1 ulp, at most 2 units. The sum takes over the
-    mean of those and adds 39 units (rows: csrc/kernels/row.h; columns: 32 + count / 32 additions), a
-    quotient 1. The logarithm of the sum has the sum's relative error as an absolute one, and 1 ulp of its own.
+    An exponential errs by its argument's rounding, `depth` units, and by 1 ulp, at most 2 units.
+    The sum takes over the mean of those and adds 39 units (rows: csrc/kernels/row.h; columns: 32 +
+    count / 32 additions), a quotient 1. The logarithm of the sum has the sum's relative error as an
+    absolute one, and 1 ulp of its own.
     """
     in_sum = (p * (depth + 2)).sum(1, keepdims=True) + 39 + p.shape[1] / 32
     in_log = depth + in_sum + 2 * np.log(total) - log_p
