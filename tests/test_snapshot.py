@@ -23,7 +23,9 @@ class Run:
     def __init__(self, seed=1, hidden=5, **options):
         te.manual_seed(seed)
         self.model = Net(hidden)
-        self.optimizer = te.optim.SGD(self.model.parameters(), lr=0.1, **{"momentum": 0.9, **options})
+        self.optimizer = te.optim.SGD(
+            self.model.parameters(), lr=0.1, **{"momentum": 0.9, **options}
+        )
         self.parts = [self.model, self.optimizer, default_generator()]
         self.step = te.compile(self._step)
 
@@ -137,7 +139,10 @@ def test_pending_assignments_are_saved(path):
     [
         (lambda: Run(hidden=6).parts, r"first.weight is float32\[5, 4\], not float32\[6, 4\]"),
         (lambda: Run(momentum=0.0).parts, "rate/momentum has no place"),
-        (lambda: te.nn.Linear(4, 5), "weight is missing; bias is missing; first.weight has no place"),
+        (
+            lambda: te.nn.Linear(4, 5),
+            "weight is missing; bias is missing; first.weight has no place",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(path, other, problem):
@@ -149,7 +154,9 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(path, other, problem):
     before = [p.numpy() for p in models[0].parameters()]
     with pytest.raises(FileError, match=f"run.safetensors does not fit: .*{problem}"):
         te.load(path, objects)
-    assert all(np.array_equal(a, p.numpy()) for a, p in zip(before, models[0].parameters(), strict=True))
+    assert all(
+        np.array_equal(a, p.numpy()) for a, p in zip(before, models[0].parameters(), strict=True)
+    )
 
 
 def test_long_lists_of_problems_are_cut(path):

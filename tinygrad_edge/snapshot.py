@@ -1,9 +1,9 @@
 """Snapshots: all that a run needs to go on as if it had never stopped, in one safetensors file.
 
-A model's parameters and buffers carry their ``state_dict`` names, so that any reader of the format finds
-the weights of a plain model. What else belongs to a run stands under prefixes with a slash, which no
-path of attributes has: ``optimizer/NAME`` for moments and counts, ``rate/NAME`` for an optimizer's rates,
-``random/NAME`` for generators.
+A model's parameters and buffers carry their ``state_dict`` names, so that any reader of the format
+finds the weights of a plain model. What else belongs to a run stands under prefixes with a slash,
+which no path of attributes has: ``optimizer/NAME`` for moments and counts, ``rate/NAME`` for an
+optimizer's rates, ``random/NAME`` for generators.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def save(
     path : str or path
         The file to make or to replace.
     objects : CompiledStep, Module, Optimizer, Generator, or several of them
-        A compiled step stands for every cell that it reads or writes. Rates are no cells: where they
-        change, name the optimizer too.
+        A compiled step stands for every cell that it reads or writes. Rates are no cells: where
+        they change, name the optimizer too.
     metadata : mapping of str to JSON value, optional
         What the program wants to know when it goes on: epoch, batch, settings, results so far.
 
@@ -95,9 +95,7 @@ def save(
     safetensors.save(path, arrays, texts)
 
 
-def load(
-    path: str | os.PathLike[str], objects: Stateful | Iterable[Stateful] = ()
-) -> Snapshot:
+def load(path: str | os.PathLike[str], objects: Stateful | Iterable[Stateful] = ()) -> Snapshot:
     """Read a snapshot, and put its state into a step, or into models, optimizers and generators.
 
     Parameters
@@ -105,7 +103,7 @@ def load(
     path : str or path
         The file; any safetensors file will do.
     objects : CompiledStep, Module, Optimizer, Generator, or several of them
-        What to restore: none of them only reads. A part of what was saved may be asked for, the model
+        What to restore; by default nothing. A part of what was saved may be asked for, the model
         without its optimizer say, but a part must fit entirely. A step must have been recorded:
         ``step.plan(x, y)`` is enough.
 
@@ -174,9 +172,9 @@ def _misfits(objects: list[Stateful], tensors: Mapping[str, np.ndarray]) -> Iter
             yield f"{name} is missing"
     for name, array in tensors.items():
         if name in cells:
-            expected, found = cells[name].type, (array.shape, array.dtype)
-            if found != (expected.shape, expected.dtype.numpy):
-                yield f"{name} is {array.dtype}{list(array.shape)}, not {expected.dtype}{list(expected.shape)}"
+            shape, dtype = cells[name].type
+            if (array.shape, array.dtype) != (shape, dtype.numpy):
+                yield f"{name} is {array.dtype}{list(array.shape)}, not {dtype}{list(shape)}"
         elif name in rates:
             if array.shape or array.dtype != np.float64:
                 yield f"{name} is {array.dtype}{list(array.shape)}, not float64[]"
@@ -190,7 +188,7 @@ def _section(name: str) -> str:
 
 def _restore(objects: list[Stateful], tensors: Mapping[str, np.ndarray]) -> None:
     for each in objects:
-        if isinstance(each, Optimizer):  # makes its state when a step is recorded, which may come later
+        if isinstance(each, Optimizer):  # which makes its state only when a step is recorded
             for name, array in tensors.items():
                 if name.startswith("optimizer/"):
                     each.cell(name.removeprefix("optimizer/"), array.shape, of_array(array))

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="tinygrad-edge",
         description="Train small neural networks in memory that is known before anything runs.",
-        epilog="tinygrad-edge COMMAND --help says more. Without options, train needs no files at all.",
+        epilog="tinygrad-edge COMMAND --help says more. train needs no arguments and no files.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser.parse_args(argv)
         code = int(args.run(args))
-        sys.stdout.flush()  # a full disk behind stdout shows here, and not after the exit code is set
+        sys.stdout.flush()  # so that a full disk behind stdout shows while it can be told
         return code
     except KeyboardInterrupt:
         return _end("interrupted", 130)

@@ -27,7 +27,10 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="show what this installation has, and what would help",
-        description="Print versions, runtime, instruction set, threads, data folders and extras, with remedies.",
+        description=(
+            "Print versions, runtime, instruction set, threads, data folders and extras; where "
+            "something is missing, what would help."
+        ),
     )
     parser.set_defaults(run=run)
 
@@ -55,8 +58,8 @@ def _findings() -> Iterator[tuple[str, str]]:
     for name in data.SOURCES:
         yield name, _place(name)
     for module, use in EXTRAS.items():
-        there = find_spec(module) is not None
-        yield module, f"there, for {use}" if there else f"absent: {use} need it (pip install 'tinygrad-edge[cli]')"
+        remedy = "" if find_spec(module) else "absent; pip install 'tinygrad-edge[cli]'"
+        yield module, f"{remedy or 'there'} (for {use})"
 
 
 def _place(name: str) -> str:
@@ -77,5 +80,5 @@ def _runtime() -> str:
 
 def _instruction_set() -> str:
     wanted = os.environ.get(_ffi.ISA_VARIABLE)
-    why = f"{_ffi.ISA_VARIABLE} says so" if wanted else "the best that processor and build have in common"
-    return f"{_ffi.isa()}: {why} ({', '.join(_ffi.isas())})"
+    why = f"{_ffi.ISA_VARIABLE} says so" if wanted else "the best"
+    return f"{_ffi.isa()}: {why} of what processor and build have ({', '.join(_ffi.isas())})"

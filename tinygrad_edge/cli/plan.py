@@ -21,7 +21,10 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "plan",
         help="show a training step's calls and memory, without running it",
-        description="Print, call by call, what a training step makes, reads, frees and holds, then its bytes by kind.",
+        description=(
+            "Print, call by call, what a training step makes, reads, frees and holds; then its "
+            "bytes by kind. Nothing runs."
+        ),
     )
     option = parser.add_argument
     option(

@@ -49,8 +49,8 @@ WARMUP = 0.05  # of all steps
 def learning_rate(step: int, steps: int, peak: float) -> float:
     """Return the learning rate of a step: it rises linearly, then falls to 0 along a cosine.
 
-    Warm-up: Goyal et al. 2017, section 2.2. Cosine: Loshchilov and Hutter 2017, equation 5. A function of
-    the step's number alone, so that a resumed run needs nothing else.
+    Warm-up: Goyal et al. 2017, section 2.2. Cosine: Loshchilov and Hutter 2017, equation 5. It
+    depends on the step's number alone, so that a resumed run needs nothing else.
     """
     warmup = max(1, round(WARMUP * steps))
     if step < warmup:

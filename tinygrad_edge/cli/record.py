@@ -1,4 +1,4 @@
-"""What a run's snapshot says besides its tensors: enough to build the same again, and to use it elsewhere."""
+"""What a run's snapshot says besides its tensors: enough to build the same again, and to use it."""
 
 from __future__ import annotations
 
@@ -104,14 +104,14 @@ class Record:
         FileError
             A part is missing, or is not what a run writes.
         """
-        found = {}
-        for name, part in get_type_hints(cls).items():
-            if name not in metadata:
-                raise FileError(f"{os.fspath(path)} is no snapshot of a run: it says nothing of its {name}")
-            if not _fits(part, metadata[name]):
-                raise FileError(f"{os.fspath(path)} is no snapshot of a run: its {name} are not as expected")
-            found[name] = part(**metadata[name])
-        return cls(**found)
+        parts = get_type_hints(cls)
+        for name, part in parts.items():
+            if not _fits(part, metadata.get(name)):
+                raise FileError(
+                    f"{os.fspath(path)} is no snapshot that train has written: its metadata have "
+                    f"no proper {name!r}"
+                )
+        return cls(**{name: part(**metadata[name]) for name, part in parts.items()})
 
     def metadata(self) -> dict[str, Any]:
         """As a snapshot holds it."""

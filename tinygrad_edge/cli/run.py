@@ -54,8 +54,8 @@ class Run:
             raise FileError(f"cannot make the folder {out or 'runs'}: {error.strerror}") from error
         if held:
             raise FileError(
-                f"{folder} holds a run already ({', '.join(held)}): give another --out, or continue "
-                f"it with --resume {folder}"
+                f"{folder} holds a run already ({', '.join(held)}): give another --out, or "
+                f"continue that run with --resume {folder}"
             )
         return cls(folder / SNAPSHOT)
 
@@ -71,7 +71,7 @@ class Run:
         path = Path(place)
         path = path / SNAPSHOT if path.is_dir() else path
         if not path.is_file():
-            raise FileError(f"there is no snapshot {path}: expected a run's folder, or its snapshot")
+            raise FileError(f"there is no {path}: expected a run's folder or its snapshot")
         return cls(path)
 
     def load(self, objects: Iterable[snapshot.Stateful] = ()) -> Record:
@@ -95,7 +95,7 @@ class Run:
     def repair(self, metrics: Iterable[Mapping[str, Any]]) -> None:
         """Make the metrics those that the snapshot knows.
 
-        A process that was killed may have left a torn line, or lines of epochs that will be run again.
+        A process that was killed may have left a torn line, or an epoch that will be run again.
         """
         with atomic_write(self.metrics) as file:
             file.write("".join(json.dumps(row) + "\n" for row in metrics).encode())

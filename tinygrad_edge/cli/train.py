@@ -25,12 +25,11 @@ __all__ = ["add"]
 SAVE_SECONDS = 30.0  # between snapshots within an epoch: what a power cut may cost
 
 DESCRIPTION = """
-Train a model on a data set. Without arguments: on the handwritten digits that are part of the package.
-
-The run's folder (--out) gets a snapshot after each epoch and every half minute, written whole or not at
-all, a line of metrics.jsonl for each epoch, and curves.png. Ctrl-C ends the run after the step that it is
-in; --resume continues it, also after a crash, to the same bits as if it had never stopped. An epoch's last
-smaller batch is left out; the order of the images is new in each epoch.
+Train a model on a data set; without arguments, on the digits that are part of the package. The run's
+folder gets a snapshot after each epoch and every half minute, written whole or not at all; a line of
+metrics.jsonl for each epoch; curves.png. Ctrl-C ends the run after the step that it is in; --resume
+continues it, also after a crash, to the same bits as if it had never stopped. The order of the images
+is new in each epoch; a last batch that is not full is left out.
 """
 
 
@@ -40,7 +39,7 @@ def add(commands: Any) -> None:
         "train",
         help="train a model on a data set",
         description=DESCRIPTION,
-        epilog="Data folders: --data-dir, else TINYGRAD_EDGE_DATA, else a cache that data is downloaded to.",
+        epilog="Data comes from --data-dir, else from TINYGRAD_EDGE_DATA; else it is downloaded.",
     )
     option = parser.add_argument
     option(
@@ -50,20 +49,18 @@ def add(commands: Any) -> None:
         type=name_of("data set", data.SOURCES),
         help=f"data set: {', '.join(data.SOURCES)} (default: digits)",
     )
-    option("--model", type=name_of("model", models.MODELS), help=f"one of {', '.join(models.MODELS)}")
+    option("--model", type=name_of("model", models.MODELS), help=", ".join(models.MODELS))
     option("--epochs", type=count, metavar="N", help="how often each image is seen")
     option("--batch", type=count, metavar="N", help="images in a step")
-    option("--lr", type=positive, metavar="X", help="highest learning rate; it warms up, then falls as a cosine")
     option(
-        "--optimizer",
-        type=name_of("optimizer", OPTIMIZERS),
-        help=f"one of {', '.join(OPTIMIZERS)}",
+        "--lr", type=positive, metavar="X", help="peak of a rate that warms up, then decays to 0"
     )
+    option("--optimizer", type=name_of("optimizer", OPTIMIZERS), help=", ".join(OPTIMIZERS))
     option("--seed", type=seed, metavar="N", help="decides all that is random (default: 0)")
-    option("--threads", type=count, metavar="N", help="default: all processors; results do not depend on it")
+    option("--threads", type=count, metavar="N", help="default: all processors; changes no result")
     option("--data-dir", metavar="DIR", help="the folder that holds the data sets' folders")
-    option("--out", metavar="DIR", help="the run's folder (default: runs/DATA-MODEL, a new one)")
-    option("--resume", metavar="RUN", help="continue the run in this folder, or of this snapshot, as it was set up")
+    option("--out", metavar="DIR", help="the run's folder (default: a new runs/DATA-MODEL)")
+    option("--resume", metavar="RUN", help="continue the run in this folder, or of this snapshot")
     parser.set_defaults(run=run)
 
 
@@ -76,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     _introduce(files, training, progress)
     if not args.resume:
         files.save(training.state, record)  # what cannot be written shows before an hour has passed
-    with progress_bar(training.steps, _step_number(training, progress)) as bar, _Interrupts() as interrupts:
+    done = _steps_done(training, progress)
+    with progress_bar(training.steps, done) as bar, _Interrupts() as interrupts:
         finished = _train(training, files, record, bar, interrupts)
     if progress.metrics and not curves.draw(files.curves, progress.metrics):
         print("no curves.png: drawing needs matplotlib (pip install 'tinygrad-edge[cli]')")
@@ -114,10 +112,13 @@ def _resumed(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
     for name, value in _given(args).items():
         kept = getattr(record.settings, name)
         if value != kept:
-            raise FileError(f"the run in {files.folder} has {name} {kept}, not {value}: a resumed run keeps its settings")
+            raise FileError(
+                f"the run in {files.folder} has {name} {kept}, not {value}: a resumed run keeps "
+                "its settings"
+            )
     dataset = data.load(record.settings.data, args.data_dir)
     if DataInfo.of(dataset) != record.data:
-        raise DataError(f"{dataset.name} is not the data that the run in {files.folder} was started with")
+        raise DataError(f"the {dataset.name} here is not what the run in {files.folder} was fed")
     training = Training(record.settings, dataset)
     files.load(training.state)
     files.repair(record.progress.metrics)
@@ -129,15 +130,19 @@ def _introduce(files: Run, training: Training, progress: Progress) -> None:
     parameters = sum(p.size for p in training.model.parameters())
     shape = "x".join(str(n) for n in dataset.image_shape)
     left_out = len(dataset.train) - training.epoch_steps * settings.batch
-    print(f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images of {shape}")
-    print(f"{settings.model}: {parameters:,} parameters, {settings.optimizer} at up to {settings.lr:g}")
+    done = _steps_done(training, progress)
+    print(
+        f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images of "
+        f"{shape}, {dataset.num_classes} classes"
+    )
+    print(f"{settings.model}: {parameters:,} parameters, {settings.optimizer} at {settings.lr:g}")
     print(
         f"{settings.epochs} epochs of {training.epoch_steps} steps of {settings.batch} images"
-        + (f" ({left_out} others are left out of each epoch)" if left_out else "")
+        + (f", {left_out} left out of each epoch" if left_out else "")
     )
     print("memory of a step, known before it runs:")
     print(memory_table(training.plan().by_kind()))
-    print(f"run: {files.folder}, {_step_number(training, progress)} of {training.steps} steps done", flush=True)
+    print(f"run: {files.folder}, {done} of {training.steps} steps done", flush=True)
 
 
 # ---- the loop ----
@@ -160,23 +165,25 @@ class _Interrupts:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _step_number(training: Training, progress: Progress) -> int:
+def _steps_done(training: Training, progress: Progress) -> int:
     return progress.epoch * training.epoch_steps + progress.batch
 
 
-def _train(training: Training, files: Run, record: Record, bar: Bar, interrupts: _Interrupts) -> bool:
+def _train(
+    training: Training, files: Run, record: Record, bar: Bar, interrupts: _Interrupts
+) -> bool:
     """Run all that is left to run; gives whether it came to its end."""
     progress, settings = record.progress, training.settings
     last_save = time.monotonic()
     while progress.epoch < settings.epochs:
         begun = time.perf_counter()
         for images, labels in training.batches(progress.epoch, progress.batch):
-            number = _step_number(training, progress)
+            number = _steps_done(training, progress)
             try:
                 loss = training.run_step(number, images, labels)
             except NonFiniteError as error:
                 where = f"epoch {progress.epoch + 1}, batch {progress.batch + 1}"
-                raise NonFiniteError(f"step {number + 1} ({where}): {error}; a smaller --lr may help") from None
+                raise NonFiniteError(f"step {number + 1} ({where}): {error}") from None
             now = time.perf_counter()
             progress.batch += 1
             progress.loss += loss

@@ -40,7 +40,7 @@ class Classifier:
         return self.model(images).argmax(axis=1)
 
     def accuracy(self, split: data.Split, batch: int) -> float:
-        """Fraction of a split's images that get their label; the last batch may be a smaller one."""
+        """Fraction of a split's images that get their label; the last batch may be smaller."""
         right = 0
         for images, labels in data.batches(split, batch, shuffle=False):
             right += int(np.count_nonzero(self.predict(images).borrow() == labels))
@@ -62,18 +62,16 @@ class Training(Classifier):
     """
 
     def __init__(self, settings: Settings, dataset: data.Dataset) -> None:
-        # An epoch's last, smaller batch is left out: each step then is the same plan, and none sees so few images
-        # that their statistics mean nothing. Which images those are changes from epoch to epoch.
+        # An epoch's last, smaller batch is left out: each step then is the same plan, and none sees
+        # so few images that their statistics mean nothing. Other images are left out each time.
         self.epoch_steps = data.batch_count(len(dataset.train), settings.batch, drop_last=True)
         if not self.epoch_steps:
             raise DataError(
-                f"a batch of {settings.batch} is more than the {len(dataset.train)} training images of "
-                f"{dataset.name}: give a smaller --batch"
+                f"a batch of {settings.batch} is more than the {len(dataset.train)} training "
+                f"images of {dataset.name}: give a smaller --batch"
             )
         manual_seed(settings.seed)
-        super().__init__(
-            ModelInfo(settings.model, dataset.num_classes, dataset.image_shape[0])
-        )
+        super().__init__(ModelInfo(settings.model, dataset.num_classes, dataset.image_shape[0]))
         self.settings, self.dataset = settings, dataset
         self.steps = settings.epochs * self.epoch_steps
         self.optimizer = OPTIMIZERS[settings.optimizer](self.model.parameters(), settings.lr)
