@@ -6,8 +6,8 @@
  *
  *     int64_t kernel(void *const *operand, const void *params)
  *
- * operand   pointers in the order outputs, inputs, workspace. Each is aligned to 64 bytes where it starts a buffer, and to its
- *           element otherwise. Outputs never overlap inputs, except where the op declares an in-place pair (then both pointers are equal).
+ * operand   pointers in the order outputs, inputs, workspace. Each is aligned to 64 bytes where it starts a block of the arena or a cell,
+ *           and to its element otherwise. Outputs never overlap inputs, except where the op declares an in-place pair (then both pointers are equal).
  * params    one of the structs below; which one is stated beside it. Sizes are elements unless a name says bytes.
  * returns   0, or 1 + the position of the first element that cannot be accepted (a label out of range, a value that is not finite).
  *

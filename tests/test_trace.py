@@ -320,3 +320,41 @@ def test_plain_loop_uses_the_memory_of_a_compiled_step(runs):
         return loss
 
     assert runs[-1].arena_bytes == step.plan(x, y).arena_bytes
+
+
+def test_compiled_step_follows_train_and_eval():
+    te.manual_seed(0)
+    net = te.nn.Sequential(te.nn.Linear(6, 20), te.nn.Dropout(0.5))
+
+    @te.compile
+    def forward(x):
+        return net(x)
+
+    x = next(batches(1))[0]
+    assert (forward(x).numpy() == 0).any()
+    net.eval()
+    plan = forward.plan(x)
+    assert (forward(x).numpy() != 0).all()
+    net.train()
+    assert (forward(x).numpy() == 0).any()
+    net.eval()
+    assert forward.plan(x) is plan  # both are kept
+
+
+def test_compiled_step_follows_requires_grad():
+    net = te.nn.Sequential(te.nn.Linear(6, 4), te.nn.Linear(4, 3))
+    optimizer = te.optim.SGD(net.parameters(), 0.1)
+
+    @te.compile
+    def step(x, y):
+        loss = F.cross_entropy(net(x), y)
+        optimizer.minimize(loss)
+        return loss
+
+    batch = next(batches(1))
+    step(*batch)
+    net[0].requires_grad_(False)
+    before = net[0].weight.numpy(), net[1].weight.numpy()
+    step(*batch)
+    np.testing.assert_array_equal(net[0].weight.numpy(), before[0])
+    assert (net[1].weight.numpy() != before[1]).any()

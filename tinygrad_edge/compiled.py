@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import runtime, trace
-from .dtypes import of_array
+from .dtypes import bool_, float32, int32, of_array, uint8
 from .errors import GraphError
 from .graph import ASSIGN, Cell, Graph, Value, new_input
 from .op import TensorType
@@ -19,6 +19,8 @@ from .policy import Default, Policy, rewrite
 from .tensor import Tensor, entering
 
 __all__ = ["CompiledStep", "Event", "compile"]
+
+_AS_THEY_ARE = frozenset(t.numpy for t in (float32, int32, uint8, bool_))
 
 #: Signatures that a step keeps plans for; the least recently used goes first.
 KEPT_PLANS = 32
@@ -43,16 +45,23 @@ class _Recorded(NamedTuple):
 
     plan: Plan
     executable: Any
+    cells: list[np.ndarray]
     sources: tuple[int | np.ndarray, ...]  # for each input: which argument, or the array itself
     rebuild: Callable[[Sequence[Tensor]], Any]
-    assigned: tuple
+    assigned: tuple[Cell, ...]
+    settings: tuple[trace.Setting, ...]
+
+    def inputs(self, entered: Sequence[Any]) -> list[np.ndarray]:
+        """The arrays that the plan's inputs are bound to."""
+        return [entered[s] if type(s) is int else s for s in self.sources]
 
 
 class CompiledStep:
     """A step function with a plan for each signature of its arguments.
 
     Arrays, tensors and floats are arguments of the plan; everything else (integers, strings, None) is part
-    of the signature: another value is another plan.
+    of the signature: another value is another plan. So is the mode (train, eval) of the modules that the step
+    calls, and which of its parameters require gradients.
 
     Parameters
     ----------
@@ -69,7 +78,8 @@ class CompiledStep:
         for policy in self.policies:
             if not isinstance(policy, Policy):
                 raise GraphError(f"expected policies, got {policy!r}")
-        self._recorded: OrderedDict[tuple, _Recorded] = OrderedDict()
+        self._recorded: OrderedDict[tuple, list[_Recorded]] = OrderedDict()
+        self._latest: tuple[tuple, int, _Recorded] | None = None
         self._cells: dict[Cell, None] = {}
 
     def __call__(self, *args: Any) -> Any:
@@ -79,9 +89,11 @@ class CompiledStep:
             return self.function(*args)
         entered = [_enter(a) for a in args]
         recorded = self._record(entered)
-        active.run()
-        results = runtime.run_checked(recorded.executable, *self._arrays(recorded, entered))
-        self._advance(recorded)
+        if active.pending:
+            active.run()
+        results = runtime.run_checked(recorded.executable, recorded.cells, recorded.inputs(entered))
+        for cell in recorded.assigned:
+            active.overwritten(cell)
         return recorded.rebuild([Tensor.of_array(a) for a in results])
 
     def plan(self, *args: Any) -> Plan:
@@ -96,9 +108,10 @@ class CompiledStep:
         """Run the step one kernel call at a time; gives an event after each."""
         entered = [_enter(a) for a in args]
         recorded = self._record(entered)
-        trace.current().run()
+        active = trace.current()
+        active.run()
         plan, executable = recorded.plan, recorded.executable
-        for call in executable.steps(*self._arrays(recorded, entered)):
+        for call in executable.steps(recorded.cells, recorded.inputs(entered)):
             entries = plan.live(call.time)
             arrays = {
                 f"%{e.value.node.number} {e.name}": executable.array(e.value)
@@ -108,21 +121,29 @@ class CompiledStep:
             frees = tuple(e.name for e in plan.ledger.dying(call.time))
             name = f"loop x {call.count}" if call.kernel is None else call.kernel.name
             yield Event(name, call.node.part, arrays, sum(e.nbytes for e in entries), frees)
-        self._advance(recorded)
+        for cell in recorded.assigned:
+            active.overwritten(cell)
 
     # ---- recording ----
 
     def _record(self, entered: list[Any]) -> _Recorded:
-        signature = tuple(
-            TensorType(a.shape, of_array(a)) if isinstance(a, np.ndarray) else a for a in entered
+        key = (
+            runtime.current().signature(),
+            *((a.shape, a.dtype) if isinstance(a, np.ndarray) else a for a in entered),
         )
-        key = (runtime.current().signature(), signature)
-        recorded = self._recorded.get(key)
+        changes = trace.setting_changes()
+        if self._latest is not None and self._latest[:2] == (key, changes):
+            return self._latest[2]
+        variants = self._recorded.setdefault(key, [])
+        recorded = next((r for r in variants if all(s.holds() for s in r.settings)), None)
         if recorded is None:
-            recorded = self._recorded[key] = self._make(entered)
+            recorded = self._make(entered)
+            variants.append(recorded)
+            del variants[:-KEPT_PLANS]
             if len(self._recorded) > KEPT_PLANS:
                 self._recorded.popitem(last=False)
         self._recorded.move_to_end(key)
+        self._latest = (key, changes, recorded)
         return recorded
 
     def _make(self, entered: list[Any]) -> _Recorded:
@@ -144,18 +165,15 @@ class CompiledStep:
         bound = (entering_values[i] for i in read)
         sources = tuple(numbers[v] if v in numbers else v.data for v in bound)
         assigned = tuple(n.attrs["cell"] for n in graph.effects if n.op is ASSIGN)
-        return _Recorded(plan, runtime.current().Executable(plan), sources, rebuild, assigned)
-
-    @staticmethod
-    def _arrays(recorded: _Recorded, entered: list[Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        inputs = [entered[s] if isinstance(s, int) else s for s in recorded.sources]
-        return [c.array for c in recorded.plan.graph.cells], inputs
-
-    @staticmethod
-    def _advance(recorded: _Recorded) -> None:
-        active = trace.current()
-        for cell in recorded.assigned:
-            active.overwritten(cell)
+        return _Recorded(
+            plan,
+            runtime.current().Executable(plan),
+            [c.array for c in graph.cells],
+            sources,
+            rebuild,
+            assigned,
+            tuple(active.settings.values()),
+        )
 
 
 def compile(  # noqa: A001 - the name that PyTorch's users look for
@@ -190,8 +208,10 @@ def compile(  # noqa: A001 - the name that PyTorch's users look for
 
 def _enter(argument: Any) -> Any:
     """An argument as an array, borrowed where that is possible; static ones as they are."""
+    if type(argument) is np.ndarray and argument.dtype in _AS_THEY_ARE and argument.flags.c_contiguous:
+        return argument
     if isinstance(argument, Tensor):
-        return argument.realize().borrow()
+        return argument.borrow()
     if isinstance(argument, np.ndarray | float | list | tuple):
         return entering(argument, copy=False)
     if hasattr(argument, "__array__") or hasattr(argument, "__dlpack__"):

@@ -26,6 +26,7 @@ __all__ = ["Cell", "Graph", "Node", "Value", "ancestors", "emit", "marked", "ver
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _numbers = itertools.count()
+_NOWHERE = ("", 0)
 
 
 class Marks(threading.local):
@@ -187,7 +188,8 @@ class Node:
         self.outputs = tuple(Value(self, i, t) for i, t in enumerate(types))
         self.part = marks.part
         self.scope = marks.scope
-        self.source = marks.source or user_line()
+        # An input is not an operation: no message needs to say where it was made.
+        self.source = _NOWHERE if op is INPUT else marks.source or user_line()
         self.constant = marks.constant
 
     def again(self, inputs: tuple[Value, ...], **attrs: Any) -> Node:
@@ -250,7 +252,7 @@ KNOWN = _structural("known", lambda history, array: (history.type,), vjp=lambda 
 
 def new_input(tensor_type: TensorType, data: np.ndarray | None = None) -> Value:
     """Make an input; with data it is bound to that array, which is read when the graph runs."""
-    value = emit(INPUT, type=tensor_type).outputs[0]
+    value = Node(INPUT, (), {"type": tensor_type}, (tensor_type,)).outputs[0]
     value.data = data
     return value
 

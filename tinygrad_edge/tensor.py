@@ -156,7 +156,9 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Say whether `backward` shall fill the gradient of this leaf."""
-        self._requires_grad = requires_grad
+        if requires_grad != self._requires_grad:
+            self._requires_grad = requires_grad
+            trace.setting_changed()
         return self
 
     def __len__(self) -> int:
@@ -490,9 +492,11 @@ class Parameter(Tensor):
     @property
     def value(self) -> Value:
         """A read of the newest version."""
-        value = trace.current().read(self.cell)
+        active = trace.current()
+        value = active.read(self.cell)
         if value.handle is None:
             value.handle = weakref.ref(self)
+            active.depends_on(self, "requires_grad")
         return value
 
     @property

@@ -8,6 +8,7 @@ may follow) the values that it would read, so that it does not run the forward p
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections import OrderedDict
@@ -48,6 +49,32 @@ __all__ = ["Trace", "build", "current", "grad_enabled", "no_grad", "recording"]
 CACHED_PLANS = 128
 
 
+class Setting(NamedTuple):
+    """An attribute that decided what was recorded: a module's mode, a parameter's requires_grad."""
+
+    owner: Any
+    name: str
+    found: bool
+
+    def holds(self) -> bool:
+        """Whether it is still as it was found."""
+        return getattr(self.owner, self.name) == self.found
+
+
+_changes = itertools.count(1)
+_last_change = [0]
+
+
+def setting_changed() -> None:
+    """Note that a setting somewhere changed, so that recorded steps look whether it was one of theirs."""
+    _last_change[0] = next(_changes)
+
+
+def setting_changes() -> int:
+    """A number that is new after each change of a setting."""
+    return _last_change[0]
+
+
 class Trace:
     """What is pending.
 
@@ -66,7 +93,18 @@ class Trace:
         self.leaves: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
         self.at_end: list[Callable[[], None]] = []
         self.sites: dict[Any, int] = {}  # of each random generator: draws so far in this step
+        self.settings: dict[tuple[int, str], Setting] = {}
         self._held: dict[int, weakref.ref[Tensor]] = {}
+
+    @property
+    def pending(self) -> bool:
+        """Whether there may be something to run."""
+        return bool(self.effects or self._held or self.at_end or self.leaves)
+
+    def depends_on(self, owner: Any, name: str) -> None:
+        """Note a setting that decides what is recorded."""
+        if not self.lazy:
+            self.settings[id(owner), name] = Setting(owner, name, getattr(owner, name))
 
     # ---- state ----
 

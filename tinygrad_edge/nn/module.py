@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import trace
 from ..dtypes import DType, float32
 from ..errors import ShapeError
 from ..graph import Cell, marked, marks
@@ -76,6 +77,7 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute, with the module's path on every node."""
+        trace.current().depends_on(self, "training")
         with marked(scope=tuple(self._path.split(".")) if self._path else marks.scope):
             return self.forward(*args, **kwargs)
 
@@ -86,6 +88,8 @@ class Module:
                 "nn.ModuleList, or a tuple if its members are attributes too"
             )
         object.__setattr__(self, name, attribute)
+        if name == "training":
+            trace.setting_changed()
         if isinstance(attribute, Module):
             known = attribute._path
         elif isinstance(attribute, Parameter):

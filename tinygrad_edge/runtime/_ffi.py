@@ -90,6 +90,7 @@ def isas() -> list[str]:
     return _supported(library())
 
 
+@functools.cache
 def isa() -> str:
     """Name of the instruction set in use."""
     return _name(library(), library().tge_isa_current())
@@ -99,8 +100,10 @@ def choose_isa(name: str) -> None:
     """Use another instruction set from now on; a BuildError names those there are."""
     if _choose(library(), name) != 0:
         raise BuildError(f"no instruction set {name!r} here; expected one of {', '.join(isas())}")
+    isa.cache_clear()
 
 
+@functools.cache
 def threads() -> int:
     """How many threads kernels may use, the caller's included."""
     return int(library().tge_threads_get())
@@ -111,6 +114,7 @@ def set_threads(count: int) -> None:
     if count < 1:
         raise ValueError(f"expected at least 1 thread, got {count}")
     library().tge_threads_set(count)
+    threads.cache_clear()
 
 
 # ---- what passes into C ----
@@ -202,9 +206,8 @@ class Bases:
     def set(self, slot: int, array: np.ndarray, writable: bool = False) -> None:
         """Bind a slot to an array."""
         if self._arrays[slot] is not array:
-            self._views[slot] = view = pointer(array, writable)
+            self.pointers[slot] = self._views[slot] = pointer(array, writable)
             self._arrays[slot] = array
-            self.pointers[slot] = view
 
     def array(self, slot: int) -> np.ndarray:
         """Return what a slot is bound to."""

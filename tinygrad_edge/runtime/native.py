@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..graph import Value, aligned
+from ..graph import Value
 from ..op import Kernel
 from ..plan import Call, Operand, Plan
 from . import _ffi
@@ -101,7 +101,8 @@ class Executable:
         self._bases = _ffi.Bases(len(storage.slots) + windows)
         self._first_input = 1 + len(plan.graph.cells)
         self._first_output = self._first_input + len(plan.graph.inputs)
-        self._bound: tuple[np.ndarray, ...] = ()
+        self._output_types = [v.type for v in plan.graph.outputs]
+        self._bound: Sequence[np.ndarray] = ()
         written = (any(1 <= o.slot < self._first_input for o in _written(c)) for c in plan.calls)
         self._first_change = next((i for i, w in enumerate(written) if w), len(plan.calls))
 
@@ -143,16 +144,15 @@ class Executable:
 
     def _bind(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         self._bases.set(0, _reserve(max(self.plan.arena_bytes, 1)))
-        now = tuple(cells)
-        if len(now) != len(self._bound) or any(a is not b for a, b in zip(now, self._bound, strict=True)):
-            for i, array in enumerate(now):
+        if self._bound is not cells:
+            for i, array in enumerate(cells):
                 self._bases.set(1 + i, array, writable=True)
-            self._bound = now
-        for i, array in enumerate(inputs):
-            self._bases.set(self._first_input + i, array)
-        outputs = [aligned(v.type) for v in self.plan.graph.outputs]
-        for i, array in enumerate(outputs):
-            self._bases.set(self._first_output + i, array, writable=True)
+            self._bound = cells
+        for i, array in enumerate(inputs, self._first_input):
+            self._bases.set(i, array)
+        outputs = [np.empty(t.shape, t.dtype.numpy) for t in self._output_types]
+        for i, array in enumerate(outputs, self._first_output):
+            self._bases.set(i, array, writable=True)
         return outputs
 
     def _run(self, first: int, last: int) -> None:
