@@ -8,7 +8,7 @@
 #include "window.h"
 
 typedef struct {
-    window x;
+    sliding_window window; /* how a grid reads the source */
     int64_t groups, outputs, channels; /* outputs and channels of one group */
     int64_t out_start, out_n, out_c, out_h, out_w; /* where the grid is in out, and its strides */
     int64_t w_start, w_group, w_output, w_channel, w_tap_h, w_tap_w;
@@ -18,9 +18,10 @@ typedef struct {
 
 typedef struct {
     band_cut bands;
-    int64_t part, parts;       /* outputs of one chunk, of `parts` */
+    int64_t c_block;                  /* channels packed at a time */
+    int64_t part, parts;              /* the outputs are cut where there are few bands */
     int64_t items, per_chunk, chunks; /* an item is a group, a part and a band */
-    int64_t c_block;           /* channels packed at a time */
+    int in_place; /* a band is a piece of an image row: it is packed from there, without a slab */
     int64_t slab_floats, a_floats, b_floats, floats; /* for one worker */
 } correlation_cut;
 
@@ -29,11 +30,11 @@ typedef struct {
 static correlation_cut cut_correlation(const correlation *p)
 {
     correlation_cut cut;
-    int64_t taps = max_i64(tap_count(&p->x), 1);
+    int64_t taps = max_i64(tap_count(&p->window), 1);
     cut.c_block = even_block(p->channels, max_i64(KC / taps, 1), 1);
     int64_t k_block = cut.c_block * taps;
     int64_t most = p->channels <= cut.c_block && p->outputs <= OUT_BLOCK ? BAND : WIDE_BAND;
-    cut.bands = cut_bands(&p->x, k_block <= KC ? most : max_i64(KC * most / k_block, 32));
+    cut.bands = cut_bands(&p->window, k_block <= KC ? most : max_i64(KC * most / k_block, 32));
 
     int64_t bands = cut.bands.row_bands * cut.bands.column_bands, points = cut.bands.rows * cut.bands.width;
     int64_t flops = 2 * points * p->outputs * max_i64(p->channels, 1) * taps;
@@ -45,7 +46,8 @@ static correlation_cut cut_correlation(const correlation *p)
     cut.per_chunk = max_i64(min_i64(cut.per_chunk, cut.items), 1);
     cut.chunks = ceil_div(cut.items, cut.per_chunk);
 
-    cut.slab_floats = slab_floats(&p->x, &cut.bands, cut.c_block);
+    cut.in_place = is_plain(&p->window) && cut.bands.rows == 1;
+    cut.slab_floats = cut.in_place ? 0 : slab_floats(&p->window, &cut.bands, cut.c_block);
     cut.a_floats = packed_floats(min_i64(cut.part, OUT_BLOCK), k_block);
     cut.b_floats = packed_floats(round_up(points, COLUMN_MULTIPLE), k_block);
     cut.floats = cut.slab_floats + cut.a_floats + cut.b_floats;
@@ -63,7 +65,7 @@ typedef struct {
 
 static void find_runs(band_runs *found, const correlation *p, const band *b, const slab_shape *s)
 {
-    int64_t sample = b->row / p->x.h.grid, g = b->row % p->x.h.grid, q = 0, slab = 0;
+    int64_t sample = b->row / p->window.h.grid, g = b->row % p->window.h.grid, q = 0, slab = 0;
     int64_t columns = b->rows * b->width, count = 0;
     for (int64_t panel = 0; panel * NR < columns; panel++) {
         found->first[panel] = count;
@@ -78,10 +80,10 @@ static void find_runs(band_runs *found, const correlation *p, const band *b, con
                 continue;
             q = 0;
             slab += s->row;
-            if (++g == p->x.h.grid) {
+            if (++g == p->window.h.grid) {
                 g = 0;
                 sample++;
-                slab += p->x.h.extra * s->row;
+                slab += p->window.h.extra * s->row;
             }
         }
         found->first[panel + 1] = count;
@@ -92,13 +94,13 @@ static void find_runs(band_runs *found, const correlation *p, const band *b, con
 static void pack_columns(float *panel, const float *slab, const correlation *p, const slab_shape *s, const run *first, const run *end,
                          int64_t channels)
 {
-    const axis *h = &p->x.h, *w = &p->x.w;
+    const axis *h = &p->window.h, *w = &p->window.w;
     if (end[-1].lane + end[-1].count < NR)
-        memset(panel, 0, sizeof(float) * (size_t)(channels * tap_count(&p->x) * NR));
+        memset(panel, 0, sizeof(float) * (size_t)(channels * tap_count(&p->window) * NR));
     for (int64_t c = 0; c < channels; c++)
         for (int64_t i = 0; i < h->taps; i++)
             for (int64_t j = 0; j < w->taps; j++, panel += NR) {
-                const float *from = slab + c * s->channel + slab_tap(&p->x, s, i, j);
+                const float *from = slab + c * s->channel + slab_tap(&p->window, s, i, j);
                 for (const run *r = first; r < end; r++)
                     for (int64_t lane = 0; lane < r->count; lane += VL)
                         vstore(panel + r->lane + lane, vload(from + r->slab + lane));
@@ -108,7 +110,7 @@ static void pack_columns(float *panel, const float *slab, const correlation *p, 
 /* One A panel from the weights of `outputs` outputs. */
 static void pack_weights(float *panel, const float *weights, const correlation *p, int64_t outputs, int64_t channels)
 {
-    int64_t taps_h = p->x.h.taps, taps_w = p->x.w.taps;
+    int64_t taps_h = p->window.h.taps, taps_w = p->window.w.taps;
     if (p->w_tap_w == 1 && p->w_tap_h == taps_w && p->w_channel == taps_h * taps_w) {
         pack_panel(panel, MR, weights, p->w_output, 1, outputs, channels * taps_h * taps_w);
         return;
@@ -163,47 +165,37 @@ static void multiply_panel(float *out, const correlation *p, const float *a, con
             store_run(out + m * p->out_c + r->out, p->out_w, edge + m * NR + r->lane, r->count, add);
 }
 
-/* Whether each B row of the band is a piece of an image row: then it is packed from there, without a slab. */
-static int reads_rows_in_place(const correlation *p, const band *b)
-{
-    const axis *w = &p->x.w;
-    int64_t h = p->x.h.origin + b->row % p->x.h.grid * p->x.h.step, from = w->origin + b->q;
-    return tap_count(&p->x) == 1 && b->rows == 1 && w->step == 1 && h >= 0 && h < p->x.h.size && from >= 0 && from + b->width <= w->size;
-}
-
 /* `again` says that the item before, on the same workspace, had the same weights. */
 static void correlate_item(const correlation *p, const correlation_cut *cut, int64_t item, int again, float *workspace)
 {
     int64_t bands = cut->bands.row_bands * cut->bands.column_bands;
     int64_t group = item / bands / cut->parts, part = item / bands % cut->parts;
-    band b = band_at(&p->x, &cut->bands, item % bands);
+    band b = band_at(&p->window, &cut->bands, item % bands);
     int64_t m0 = part * cut->part, outputs = min_i64(p->outputs - m0, cut->part);
 
-    const float *source = p->source + group * p->channels * p->x.c_stride;
+    const float *source = p->source + group * p->channels * p->window.c_stride;
     const float *weights = p->weights + group * p->w_group + m0 * p->w_output;
     float *out = p->out + (group * p->outputs + m0) * p->out_c;
     float *slab = workspace, *a = slab + cut->slab_floats, *panels = a + cut->a_floats;
 
-    slab_shape s = band_slab(&p->x, &b);
+    slab_shape s = band_slab(&p->window, &b);
     band_runs found;
     find_runs(&found, p, &b, &s);
-    int in_place = reads_rows_in_place(p, &b);
     int64_t columns = b.rows * b.width;
     int packed = again && p->channels <= cut->c_block && outputs <= OUT_BLOCK;
 
     int64_t c0 = 0;
     do { /* once for no channels as well: the sum of nothing is 0 */
-        int64_t channels = min_i64(p->channels - c0, cut->c_block), k_count = channels * tap_count(&p->x);
-        const float *image = source + c0 * p->x.c_stride;
-        if (!in_place)
-            fill_slab(slab, image, &p->x, &b, channels);
+        int64_t channels = min_i64(p->channels - c0, cut->c_block), k_count = channels * tap_count(&p->window);
+        const float *image = source + c0 * p->window.c_stride;
+        if (cut->in_place)
+            image += b.row / p->window.h.grid * p->window.n_stride + b.row % p->window.h.grid * p->window.w.size + b.q;
         else
-            image += b.row / p->x.h.grid * p->x.n_stride + b.q + p->x.w.origin
-                   + (p->x.h.origin + b.row % p->x.h.grid * p->x.h.step) * p->x.w.size;
+            fill_slab(slab, image, &p->window, &b, channels);
         for (int64_t j = 0; j < columns; j += NR) {
             const int64_t *first = &found.first[j / NR];
-            if (in_place)
-                pack_panel(panels + j * k_count, NR, image + j, 1, p->x.c_stride, min_i64(columns - j, NR), k_count);
+            if (cut->in_place)
+                pack_panel(panels + j * k_count, NR, image + j, 1, p->window.c_stride, min_i64(columns - j, NR), k_count);
             else
                 pack_columns(panels + j * k_count, slab, p, &s, found.runs + first[0], found.runs + first[1], channels);
         }
@@ -257,15 +249,15 @@ static int64_t correlation_workspace(const correlation *p, int32_t threads)
 /* A window of one position that reads the image as it is makes each plane one long row, and adjacent planes of samples too. */
 static void flatten_planes(correlation *p)
 {
-    axis *h = &p->x.h, *w = &p->x.w;
-    if (!is_plain(&p->x) || p->out_w != 1 || p->out_h != w->grid)
+    axis *h = &p->window.h, *w = &p->window.w;
+    if (!is_plain(&p->window) || p->out_w != 1 || p->out_h != w->grid)
         return;
     int64_t plane = h->size * w->size;
     *w = make_axis(plane, 0, 1, 1, 1, plane);
     *h = make_axis(1, 0, 1, 1, 1, 1);
-    if (p->x.n_stride == plane && p->out_n == plane) {
-        *w = make_axis(p->x.n * plane, 0, 1, 1, 1, p->x.n * plane);
-        p->x.n = 1;
+    if (p->window.n_stride == plane && p->out_n == plane) {
+        *w = make_axis(p->window.n * plane, 0, 1, 1, 1, p->window.n * plane);
+        p->window.n = 1;
     }
 }
 
@@ -273,9 +265,7 @@ static correlation forward_correlation(const tge_conv2d_params *p)
 {
     int64_t taps = p->r * p->s;
     correlation f = {
-        .x = {.h = make_axis(p->h, -p->pad_h, p->stride_h, p->dilation_h, p->r, p->p),
-              .w = make_axis(p->w, -p->pad_w, p->stride_w, p->dilation_w, p->s, p->q),
-              .n = p->n, .n_stride = p->x_n_stride, .c_stride = p->x_c_stride},
+        .window = forward_window(p),
         .groups = p->groups, .outputs = p->k / p->groups, .channels = p->c / p->groups,
         .out_n = p->y_n_stride, .out_c = p->y_c_stride, .out_h = p->q, .out_w = 1,
         .w_group = p->k / p->groups * (p->c / p->groups) * taps, .w_output = p->c / p->groups * taps, .w_channel = taps,
@@ -301,7 +291,7 @@ static int64_t conv2d_f32_workspace(const void *params, int32_t threads)
 /* The gradient by the data at positions x with (x + pad) % stride == residue: their window reads the output gradient without gaps, in
  * reverse, at the taps whose t * dilation has that residue. */
 typedef struct {
-    axis x;
+    axis reads;             /* of the output gradient */
     int64_t first;          /* the first such position */
     int64_t last_tap, step; /* the window's taps are last_tap, last_tap - step, ... of the weights */
 } reverse_axis;
@@ -316,7 +306,7 @@ static reverse_axis reverse(int64_t size, int64_t out, int64_t taps, int64_t str
         tap++;
     int64_t count = tap < r.step && tap < taps ? (taps - 1 - tap) / r.step + 1 : 0;
     r.last_tap = tap + (count - 1) * r.step;
-    r.x = make_axis(out, (r.first + pad - r.last_tap * dilation) / stride, 1, dilation / gcd(stride, dilation), count,
+    r.reads = make_axis(out, (r.first + pad - r.last_tap * dilation) / stride, 1, dilation / gcd(stride, dilation), count,
                     size > r.first ? ceil_div(size - r.first, stride) : 0);
     return r;
 }
@@ -325,9 +315,9 @@ static correlation backward_correlation(const tge_conv2d_params *p, int64_t resi
 {
     reverse_axis h = reverse(p->h, p->p, p->r, p->stride_h, p->pad_h, p->dilation_h, residue_h);
     reverse_axis w = reverse(p->w, p->q, p->s, p->stride_w, p->pad_w, p->dilation_w, residue_w);
-    int64_t taps = p->r * p->s, any = h.x.taps * w.x.taps > 0;
+    int64_t taps = p->r * p->s, any = h.reads.taps * w.reads.taps > 0;
     correlation b = {
-        .x = {.h = h.x, .w = w.x, .n = p->n, .n_stride = p->y_n_stride, .c_stride = p->y_c_stride},
+        .window = {.h = h.reads, .w = w.reads, .n = p->n, .n_stride = p->y_n_stride, .c_stride = p->y_c_stride},
         .groups = p->groups, .outputs = p->c / p->groups, .channels = any ? p->k / p->groups : 0,
         .out_start = h.first * p->w + w.first,
         .out_n = p->x_n_stride, .out_c = p->x_c_stride, .out_h = p->stride_h * p->w, .out_w = p->stride_w,

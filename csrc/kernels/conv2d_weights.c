@@ -12,7 +12,7 @@ enum { TAP_COLUMNS = 192 }; /* (channel, tap) pairs of an item, at most; but one
 
 typedef struct {
     const tge_conv2d_params *p;
-    window x;
+    sliding_window window;
     int64_t outputs, channels; /* of one group */
 
     band_cut cut;
@@ -25,15 +25,12 @@ typedef struct {
     float *gw, *workspace;
 } weights_job;
 
-static int64_t gw_size(const weights_job *job) { return job->p->k * job->channels * tap_count(&job->x); }
+static int64_t gw_size(const weights_job *job) { return job->p->k * job->channels * tap_count(&job->window); }
 
 static weights_job cut_weights(const tge_conv2d_params *p)
 {
-    weights_job job = {.p = p, .outputs = p->k / p->groups, .channels = p->c / p->groups};
-    job.x = (window){.h = make_axis(p->h, -p->pad_h, p->stride_h, p->dilation_h, p->r, p->p),
-                     .w = make_axis(p->w, -p->pad_w, p->stride_w, p->dilation_w, p->s, p->q),
-                     .n = p->n, .n_stride = p->x_n_stride, .c_stride = p->x_c_stride};
-    int64_t taps = max_i64(tap_count(&job.x), 1), most = max_i64(TAP_COLUMNS / taps, 1);
+    weights_job job = {.p = p, .window = forward_window(p), .outputs = p->k / p->groups, .channels = p->c / p->groups};
+    int64_t taps = max_i64(tap_count(&job.window), 1), most = max_i64(TAP_COLUMNS / taps, 1);
     int64_t points = p->n * p->p * p->q;
 
     /* As many items as are worth it: first by fewer channels in a block, then by fewer outputs, last by splits. */
@@ -46,7 +43,7 @@ static weights_job cut_weights(const tge_conv2d_params *p)
     job.parts = ceil_div(job.outputs, job.part);
 
     int64_t columns = round_up(job.c_block * taps, COLUMN_MULTIPLE);
-    job.cut = cut_bands(&job.x, columns <= KC ? BAND : max_i64(KC * BAND / columns, 32));
+    job.cut = cut_bands(&job.window, columns <= KC ? BAND : max_i64(KC * BAND / columns, 32));
     job.bands = job.cut.row_bands * job.cut.column_bands;
     int64_t blocks = p->groups * job.c_blocks * job.parts;
     job.splits = max_i64(min_i64(wanted / max_i64(blocks, 1), job.bands), 1);
@@ -57,7 +54,7 @@ static weights_job cut_weights(const tge_conv2d_params *p)
     job.chunks = ceil_div(job.items, job.per_chunk);
 
     int64_t block_points = job.cut.rows * job.cut.width;
-    job.slab_floats = is_plain(&job.x) ? 0 : slab_floats(&job.x, &job.cut, job.c_block);
+    job.slab_floats = is_plain(&job.window) ? 0 : slab_floats(&job.window, &job.cut, job.c_block);
     job.a_floats = packed_floats(min_i64(job.part, OUT_BLOCK), block_points);
     job.b_floats = packed_floats(columns, block_points);
     job.floats = job.slab_floats + job.a_floats + job.b_floats;
@@ -71,10 +68,10 @@ static int64_t partial_floats(const weights_job *job)
 }
 
 /* One panel of the band's points of an image of the grid's size. A band is contiguous in a plane, and planes of samples may be adjacent. */
-static void pack_points(float *panel, int panel_width, const float *image, int64_t n_stride, int64_t c_stride, const window *x,
+static void pack_points(float *panel, int panel_width, const float *image, int64_t n_stride, int64_t c_stride, const sliding_window *window,
                         const band *b, int64_t lanes)
 {
-    int64_t plane = x->h.grid * x->w.grid, point = b->row * x->w.grid + b->q, end = point + b->rows * b->width;
+    int64_t plane = window->h.grid * window->w.grid, point = b->row * window->w.grid + b->q, end = point + b->rows * b->width;
     while (point < end) {
         int64_t next = n_stride == plane ? end : min_i64(end, (point / plane + 1) * plane);
         pack_panel(panel, panel_width, image + point / plane * n_stride + point % plane, c_stride, 1, lanes, next - point);
@@ -84,22 +81,22 @@ static void pack_points(float *panel, int panel_width, const float *image, int64
 }
 
 /* One B panel from the slab: the columns [first, first + columns) of (channel, tap). */
-static void pack_taps(float *panel, const float *slab, const window *x, const band *b, const slab_shape *s, int64_t first,
+static void pack_taps(float *panel, const float *slab, const sliding_window *window, const band *b, const slab_shape *s, int64_t first,
                       int64_t columns)
 {
     for (int lane = 0; lane < NR; lane += VL) {
         const float *from[VL];
         int64_t lanes = min_i64(columns - lane, VL);
         for (int64_t i = 0; i < lanes; i++) {
-            int64_t column = first + lane + i, tap = column % tap_count(x);
-            from[i] = slab + column / tap_count(x) * s->channel + slab_tap(x, s, tap / x->w.taps, tap % x->w.taps);
+            int64_t column = first + lane + i, tap = column % tap_count(window);
+            from[i] = slab + column / tap_count(window) * s->channel + slab_tap(window, s, tap / window->w.taps, tap % window->w.taps);
         }
         float *to = panel + lane;
-        int64_t row = 0, left_in_sample = x->h.grid - b->row % x->h.grid;
+        int64_t row = 0, left_in_sample = window->h.grid - b->row % window->h.grid;
         for (int64_t r = 0; r < b->rows; r++, row += s->row) {
             if (left_in_sample-- == 0) {
-                left_in_sample = x->h.grid - 1;
-                row += x->h.extra * s->row;
+                left_in_sample = window->h.grid - 1;
+                row += window->h.extra * s->row;
             }
             for (int64_t q = 0; q < b->width; q += VL) {
                 vf square[VL];
@@ -122,7 +119,7 @@ static void weights_item(const weights_job *job, int64_t item, float *workspace)
     int64_t m0 = block / job->c_blocks % job->parts * job->part, outputs = min_i64(job->outputs - m0, job->part);
     int64_t group = block / job->c_blocks / job->parts;
 
-    int64_t taps = tap_count(&job->x), columns = channels * taps, gw_row = job->channels * taps;
+    int64_t taps = tap_count(&job->window), columns = channels * taps, gw_row = job->channels * taps;
     const float *image = job->image + (group * job->channels + c0) * p->x_c_stride;
     const float *gy = job->gy + (group * job->outputs + m0) * p->y_c_stride;
     float *gw = (job->splits > 1 ? job->workspace + split * gw_size(job) : job->gw) + (group * job->outputs + m0) * gw_row + c0 * taps;
@@ -130,22 +127,22 @@ static void weights_item(const weights_job *job, int64_t item, float *workspace)
 
     int64_t first = split * job->bands / job->splits, end = (split + 1) * job->bands / job->splits;
     for (int64_t index = first; index < end; index++) {
-        band b = band_at(&job->x, &job->cut, index);
-        slab_shape s = band_slab(&job->x, &b);
+        band b = band_at(&job->window, &job->cut, index);
+        slab_shape s = band_slab(&job->window, &b);
         int64_t points = b.rows * b.width;
-        if (!is_plain(&job->x))
-            fill_slab(slab, image, &job->x, &b, channels);
+        if (!is_plain(&job->window))
+            fill_slab(slab, image, &job->window, &b, channels);
         for (int64_t j = 0; j < columns; j += NR) {
             int64_t lanes = min_i64(columns - j, NR);
-            if (is_plain(&job->x))
-                pack_points(panels + j * points, NR, image + j * p->x_c_stride, p->x_n_stride, p->x_c_stride, &job->x, &b, lanes);
+            if (is_plain(&job->window))
+                pack_points(panels + j * points, NR, image + j * p->x_c_stride, p->x_n_stride, p->x_c_stride, &job->window, &b, lanes);
             else
-                pack_taps(panels + j * points, slab, &job->x, &b, &s, j, lanes);
+                pack_taps(panels + j * points, slab, &job->window, &b, &s, j, lanes);
         }
         for (int64_t m = 0; m < outputs; m += OUT_BLOCK) {
             int64_t rows = min_i64(outputs - m, OUT_BLOCK);
             for (int64_t i = 0; i < rows; i += MR)
-                pack_points(a + i * points, MR, gy + (m + i) * p->y_c_stride, p->y_n_stride, p->y_c_stride, &job->x, &b,
+                pack_points(a + i * points, MR, gy + (m + i) * p->y_c_stride, p->y_n_stride, p->y_c_stride, &job->window, &b,
                             min_i64(rows - i, MR));
             multiply_block(rows, columns, points, a, panels, NR, gw + m * gw_row, gw_row, index > first);
         }

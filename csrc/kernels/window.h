@@ -15,7 +15,7 @@
 #include "product.h"
 
 enum {
-    BAND = 128,     /* grid points of a band: the columns or the inner dimension of a product's block */
+    BAND = 128, /* grid points of a band: the columns or the inner dimension of a product's block */
     WIDE_BAND = 256,
     OUT_BLOCK = 96, /* output channels of a block */
 };
@@ -54,15 +54,25 @@ typedef struct {
     axis h, w;
     int64_t n;
     int64_t n_stride, c_stride; /* of the image */
-} window;
+} sliding_window;
 
-static inline int64_t tap_count(const window *x) { return x->h.taps * x->w.taps; }
+/* The window of the convolution itself. */
+static sliding_window forward_window(const tge_conv2d_params *p)
+{
+    return (sliding_window){
+        .h = make_axis(p->h, -p->pad_h, p->stride_h, p->dilation_h, p->r, p->p),
+        .w = make_axis(p->w, -p->pad_w, p->stride_w, p->dilation_w, p->s, p->q),
+        .n = p->n, .n_stride = p->x_n_stride, .c_stride = p->x_c_stride,
+    };
+}
+
+static inline int64_t tap_count(const sliding_window *window) { return window->h.taps * window->w.taps; }
 
 /* Whether grid point g reads image position g and nothing else. */
-static int is_plain(const window *x)
+static int is_plain(const sliding_window *window)
 {
-    return tap_count(x) == 1 && x->h.step == 1 && x->w.step == 1 && x->h.origin == 0 && x->w.origin == 0
-        && x->h.grid == x->h.size && x->w.grid == x->w.size;
+    return tap_count(window) == 1 && window->h.step == 1 && window->w.step == 1 && window->h.origin == 0 && window->w.origin == 0
+        && window->h.grid == window->h.size && window->w.grid == window->w.size;
 }
 
 /* Rows [row, row + rows) of the grid of all samples, columns [q, q + width) of each. */
@@ -74,9 +84,9 @@ typedef struct {
     int64_t row_bands, column_bands;
 } band_cut;
 
-static band_cut cut_bands(const window *x, int64_t most)
+static band_cut cut_bands(const sliding_window *window, int64_t most)
 {
-    int64_t rows = x->n * x->h.grid, columns = x->w.grid;
+    int64_t rows = window->n * window->h.grid, columns = window->w.grid;
     band_cut cut = {1, columns, rows, 1};
     if (rows == 0 || columns == 0)
         return (band_cut){1, 1, 0, 0};
@@ -90,11 +100,11 @@ static band_cut cut_bands(const window *x, int64_t most)
     return cut;
 }
 
-static band band_at(const window *x, const band_cut *cut, int64_t index)
+static band band_at(const sliding_window *window, const band_cut *cut, int64_t index)
 {
     band b = {index / cut->column_bands * cut->rows, cut->rows, index % cut->column_bands * cut->width, cut->width};
-    b.rows = min_i64(b.rows, x->n * x->h.grid - b.row);
-    b.width = min_i64(b.width, x->w.grid - b.q);
+    b.rows = min_i64(b.rows, window->n * window->h.grid - b.row);
+    b.width = min_i64(b.width, window->w.grid - b.q);
     return b;
 }
 
@@ -104,33 +114,34 @@ typedef struct {
     int64_t x, row, y, channel; /* floats of a slot's row, a row, and rows of a slot, floats of a channel */
 } slab_shape;
 
-static slab_shape shape_slab(const window *x, int64_t rows, int64_t samples, int64_t width)
+static slab_shape shape_slab(const sliding_window *window, int64_t rows, int64_t samples, int64_t width)
 {
     slab_shape s;
-    s.x = width + x->w.extra;
-    s.row = x->w.slots * s.x;
-    s.y = rows + samples * x->h.extra;
-    s.channel = x->h.slots * s.y * s.row;
+    s.x = width + window->w.extra;
+    s.row = window->w.slots * s.x;
+    s.y = rows + samples * window->h.extra;
+    s.channel = window->h.slots * s.y * s.row;
     return s;
 }
 
-static slab_shape band_slab(const window *x, const band *b)
+static slab_shape band_slab(const sliding_window *window, const band *b)
 {
-    int64_t samples = (b->row + b->rows - 1) / x->h.grid - b->row / x->h.grid + 1;
-    return shape_slab(x, b->rows, samples, b->width);
+    int64_t samples = (b->row + b->rows - 1) / window->h.grid - b->row / window->h.grid + 1;
+    return shape_slab(window, b->rows, samples, b->width);
 }
 
 /* Enough for any band of a cut. */
-static int64_t slab_floats(const window *x, const band_cut *cut, int64_t channels)
+static int64_t slab_floats(const sliding_window *window, const band_cut *cut, int64_t channels)
 {
-    int64_t samples = min_i64(cut->rows, ceil_div(cut->rows - 1, max_i64(x->h.grid, 1)) + 1);
-    return round_up(channels * shape_slab(x, cut->rows, samples, cut->width).channel, 16) + PACK_SLACK;
+    int64_t samples = min_i64(cut->rows, ceil_div(cut->rows - 1, max_i64(window->h.grid, 1)) + 1);
+    return round_up(channels * shape_slab(window, cut->rows, samples, cut->width).channel, 16) + PACK_SLACK;
 }
 
 /* What tap (i, j) adds to where a grid row starts. */
-static inline int64_t slab_tap(const window *x, const slab_shape *s, int64_t i, int64_t j)
+static inline int64_t slab_tap(const sliding_window *window, const slab_shape *s, int64_t i, int64_t j)
 {
-    return (i % x->h.period * s->y + i / x->h.period * x->h.shift) * s->row + j % x->w.period * s->x + j / x->w.period * x->w.shift;
+    const axis *h = &window->h, *w = &window->w;
+    return (i % h->period * s->y + i / h->period * h->shift) * s->row + j % w->period * s->x + j / w->period * w->shift;
 }
 
 /* Copy `count` positions from, from + step, ... of an image row; outside of its `size` positions are zeros. Whole vectors are stored in ascending order: up to VL floats
@@ -154,23 +165,23 @@ static inline void fill_slab_row(float *to, const float *row, int64_t size, int6
 }
 
 /* image points at the first of the channels. */
-static void fill_slab(float *slab, const float *image, const window *x, const band *b, int64_t channels)
+static void fill_slab(float *slab, const float *image, const sliding_window *window, const band *b, int64_t channels)
 {
-    slab_shape s = band_slab(x, b);
+    slab_shape s = band_slab(window, b);
     int64_t end = b->row + b->rows;
     for (int64_t c = 0; c < channels; c++)
-        for (int64_t slot = 0; slot < x->h.slots; slot++) {
+        for (int64_t slot = 0; slot < window->h.slots; slot++) {
             float *to = slab + c * s.channel + slot * s.y * s.row;
             for (int64_t row = b->row; row < end;) {
-                int64_t sample = row / x->h.grid, g = row % x->h.grid;
-                int64_t next = min_i64(end, (sample + 1) * x->h.grid);
-                const float *plane = image + sample * x->n_stride + c * x->c_stride;
-                int64_t h = x->h.origin + g * x->h.step + slot * x->h.dilation;
-                for (int64_t y = 0; y < next - row + x->h.extra; y++, h += x->h.step, to += s.row) {
-                    int inside = h >= 0 && h < x->h.size;
-                    for (int64_t j = 0; j < x->w.slots; j++)
-                        fill_slab_row(to + j * s.x, inside ? plane + h * x->w.size : NULL, inside ? x->w.size : 0,
-                                      x->w.origin + b->q * x->w.step + j * x->w.dilation, x->w.step, s.x);
+                int64_t sample = row / window->h.grid, g = row % window->h.grid;
+                int64_t next = min_i64(end, (sample + 1) * window->h.grid);
+                const float *plane = image + sample * window->n_stride + c * window->c_stride;
+                int64_t h = window->h.origin + g * window->h.step + slot * window->h.dilation;
+                for (int64_t y = 0; y < next - row + window->h.extra; y++, h += window->h.step, to += s.row) {
+                    int inside = h >= 0 && h < window->h.size;
+                    for (int64_t j = 0; j < window->w.slots; j++)
+                        fill_slab_row(to + j * s.x, inside ? plane + h * window->w.size : NULL, inside ? window->w.size : 0,
+                                      window->w.origin + b->q * window->w.step + j * window->w.dilation, window->w.step, s.x);
                 }
                 row = next;
             }
