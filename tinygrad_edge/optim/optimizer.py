@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import autodiff, ops, trace
 from ..dtypes import DType, float32, float64
-from ..errors import GraphError, ShapeError
+from ..errors import DataError, GraphError, ShapeError
 from ..graph import Cell, Value, marked, new_input
+from ..nn.state import load_cells
 from ..op import TensorType
 from ..tensor import Parameter, Tensor, leaves_of
+from .clip import clip_scale
 
 __all__ = ["Optimizer"]
 
@@ -20,6 +23,7 @@ class Optimizer:
     """Base of all update rules.
 
     Rates live in one float64 vector that plans read when they run: changing a rate never re-plans.
+    A subclass names its moments and defines ``update``.
 
     Parameters
     ----------
@@ -28,17 +32,32 @@ class Optimizer:
         Name and first value of each rate, in the order of the update op's `hyper` input.
     max_norm : float, optional
         Scale all gradients down so that their global L2 norm is at most this (Pascanu et al. 2013).
+
+    Attributes
+    ----------
+    state : dict of Cell
+        Moments and counts. Moments of a parameter that is not trained are made when it is.
     """
 
+    #: What is kept of each parameter.
+    moments: tuple[str, ...] = ()
+    #: Rates that must stay below a number; any must be finite and not negative.
+    limits: ClassVar[Mapping[str, float]] = {}
+
     def __init__(
-        self, parameters: Iterable[Parameter], rates: Mapping[str, float], max_norm: float | None = None
+        self,
+        parameters: Iterable[Parameter],
+        rates: Mapping[str, float],
+        max_norm: float | None = None,
     ) -> None:
         self.parameters = list(parameters)
         if not self.parameters:
             raise ValueError(f"{type(self).__name__}: there are no parameters to optimize")
         for p in self.parameters:
             if not isinstance(p, Parameter):
-                raise TypeError(f"{type(self).__name__}: expected parameters, got {type(p).__name__}")
+                raise TypeError(
+                    f"{type(self).__name__}: expected parameters, got {type(p).__name__}"
+                )
         if max_norm is not None and not max_norm > 0:
             raise ValueError(f"{type(self).__name__}: max_norm must be positive, got {max_norm}")
         for name, rate in rates.items():
@@ -47,11 +66,27 @@ class Optimizer:
         self._rates = np.array(list(rates.values()), np.float64)
         self._max_norm = None if max_norm is None else np.array(max_norm, np.float32)
         self.state: dict[str, Cell] = {}
+        self._names: dict[Cell, str] = {}
+        self._name_parameters()
+        for p in self.parameters:
+            if p.requires_grad:
+                self.state.update(self._moments_of(p))
+
+    def _name_parameters(self) -> None:
+        """Fix the names of the moments: the parameters', made distinct."""
+        taken: set[str] = set()
         for i, p in enumerate(self.parameters):
+            if p.cell in self._names:
+                raise ValueError(f"{type(self).__name__}: {p.cell.name!r} is given twice")
             p.cell.name = p.cell.name or f"parameter{i}"
+            name = p.cell.name
+            while name in taken:  # parts of two models
+                name = f"{i}.{name}"
+            taken.add(name)
+            self._names[p.cell] = name
 
     def rate(self, name: str) -> float:
-        """A rate by name."""
+        """Give a rate by name."""
         return float(self._rates[self.rates.index(name)])
 
     def set_rate(self, name: str, rate: float) -> None:
@@ -61,7 +96,13 @@ class Optimizer:
 
     def _check_rate(self, name: str, rate: float) -> None:
         if not 0 <= rate < float("inf"):
-            raise ValueError(f"{type(self).__name__}: {name} must be finite and not negative, got {rate}")
+            raise ValueError(
+                f"{type(self).__name__}: {name} must be finite and not negative, got {rate}"
+            )
+        if rate >= self.limits.get(name, float("inf")):
+            raise ValueError(
+                f"{type(self).__name__}: {name} must be below {self.limits[name]}, got {rate}"
+            )
 
     @property
     def lr(self) -> float:
@@ -72,21 +113,63 @@ class Optimizer:
     def lr(self, rate: float) -> None:
         self.set_rate("lr", rate)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{n}={self.rate(n):g}' for n in self.rates)})"
+
     # ---- state ----
 
     def cell(self, name: str, shape: tuple[int, ...], dtype: DType = float32) -> Cell:
-        """A cell of optimizer state, zero at first; made when it is first asked for."""
+        """Give a cell of optimizer state, zero at first; made when it is first asked for."""
         if name not in self.state:
-            self.state[name] = Cell(name, shape, dtype, "optimizer", lambda: np.zeros(shape, dtype.numpy))
+            self.state[name] = _zeros(name, shape, dtype)
         return self.state[name]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Moments and counts by name."""
-        return {name: Parameter(cell, requires_grad=False) for name, cell in self.state.items()}
-
     def moment(self, kind: str, p: Parameter) -> Cell:
-        """A moment of a parameter."""
-        return self.cell(f"{p.cell.name}.{kind}", p.shape, p.dtype)
+        """Give a moment of a parameter."""
+        return self.cell(f"{self._names[p.cell]}.{kind}", p.shape, p.dtype)
+
+    def _moments_of(self, p: Parameter) -> dict[str, Cell]:
+        names = (f"{self._names[p.cell]}.{kind}" for kind in self.moments)
+        return {name: _zeros(name, p.shape, p.dtype) for name in names}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give moments and counts as tensors and rates as float64 arrays, by name."""
+        cells = {name: Parameter(cell, requires_grad=False) for name, cell in self.state.items()}
+        return cells | {name: np.array(self.rate(name)) for name in self.rates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, in this optimizer or another of the same parameters.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+
+        Raises
+        ------
+        DataError
+            Names are missing or unknown, or shapes differ; nothing was changed.
+        ValueError
+            A rate is out of its range; nothing was changed.
+        """
+        who = f"{type(self).__name__}.load_state_dict"
+        found = {name: np.asarray(state[name]) for name in self.rates if name in state}
+        wrong = [f"missing {name}" for name in self.rates if name not in found]
+        wrong += [f"{name} is [], got {list(a.shape)}" for name, a in found.items() if a.shape]
+        if wrong:
+            raise DataError(f"{who}: {'; '.join(wrong)}")
+        rates = {name: float(array) for name, array in found.items()}
+        for name, rate in rates.items():
+            self._check_rate(name, rate)
+        cells = dict(self.state)
+        for p in self.parameters:  # moments of what has been trained and is frozen now
+            for name, cell in self._moments_of(p).items():
+                if name in state:
+                    cells.setdefault(name, cell)
+        own = {name: Parameter(cell, requires_grad=False) for name, cell in cells.items()}
+        load_cells(who, own, {name: a for name, a in state.items() if name not in rates})
+        self.state = cells
+        for name, rate in rates.items():
+            self.set_rate(name, rate)
 
     # ---- a step ----
 
@@ -105,8 +188,8 @@ class Optimizer:
     def step(self) -> None:
         """Update all parameters that have a gradient: the boundary of a training step.
 
-        Runs the group of loss, gradients and updates, consumes the gradients that nobody has read, and ends
-        the history of all tensors.
+        Runs the group of loss, gradients and updates, consumes the gradients that nobody has read,
+        and ends the history of all tensors.
 
         Raises
         ------
@@ -117,7 +200,9 @@ class Optimizer:
         """
         found = [(p, g) for p in self.parameters if (g := p.pending_grad) is not None]
         if not found:
-            raise GraphError(f"{type(self).__name__}.step: no parameter has a gradient; call backward first")
+            raise GraphError(
+                f"{type(self).__name__}.step: no parameter has a gradient; call backward first"
+            )
         active = trace.current()
         for loss in autodiff.differentiated(g for _, g in found):
             active.effects.append(ops.check_finite(loss))
@@ -127,7 +212,7 @@ class Optimizer:
         active.end_step()
 
     def minimize(self, loss: Tensor) -> None:
-        """Place backward pass and update of a loss: ``backward`` and ``step`` without touching `grad`.
+        """Place backward pass and update of a loss: `backward` and `step` without touching `grad`.
 
         Parameters
         ----------
@@ -153,21 +238,15 @@ class Optimizer:
     def _apply(self, found: list[tuple[Parameter, Value]]) -> None:
         with marked(part="update", constant=False):
             hyper = new_input(TensorType(self._rates.shape, float64), self._rates)
-            scale = self._clip_scale([g for _, g in found])
+            scale = None
+            if self._max_norm is not None:
+                limit = new_input(TensorType((), float32), self._max_norm)
+                scale, _ = clip_scale([g for _, g in found], limit)
             self.begin()
             for p, g in found:
                 with marked(scope=tuple(p.cell.name.split("."))):
                     self.update(p, g if scale is None else ops.multiply(g, scale), hyper)
 
-    def _clip_scale(self, grads: list[Value]) -> Value | None:
-        """min(1, max_norm / norm) of all gradients together."""
-        if self._max_norm is None:
-            return None
-        total = None
-        for g in grads:
-            square = ops.sum_(ops.multiply(g, g))
-            total = square if total is None else ops.add(total, square)
-        assert total is not None
-        limit = new_input(TensorType((), float32), self._max_norm)
-        tiny, one = ops.constant(1e-6, float32), ops.constant(1.0, float32)
-        return ops.minimum(one, ops.divide(limit, ops.add(ops.sqrt(total), tiny)))
+
+def _zeros(name: str, shape: tuple[int, ...], dtype: DType) -> Cell:
+    return Cell(name, shape, dtype, "optimizer", lambda: np.zeros(shape, dtype.numpy))

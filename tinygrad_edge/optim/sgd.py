@@ -15,8 +15,8 @@ __all__ = ["SGD"]
 class SGD(Optimizer):
     """Gradient descent with momentum.
 
-    ``m = momentum * m + g``; ``p -= lr * m``, or with Nesterov ``p -= lr * (g + momentum * m)`` (Sutskever et al.
-    2013), as PyTorch has them. The weight decay is added to the gradient.
+    ``m = momentum * m + g``; ``p -= lr * m``, or with Nesterov ``p -= lr * (g + momentum * m)``
+    (Sutskever et al. 2013), as PyTorch has them. The weight decay times p is added to the gradient.
 
     Parameters
     ----------
@@ -42,13 +42,16 @@ class SGD(Optimizer):
         if nesterov and not momentum:
             raise ValueError("SGD: nesterov needs a momentum")
         rates = {"lr": lr, "weight_decay": weight_decay}
-        super().__init__(parameters, rates | ({"momentum": momentum} if momentum else {}), max_norm)
+        if momentum:
+            rates["momentum"] = momentum
+        self.moments = ("momentum",) if momentum else ()
+        super().__init__(parameters, rates, max_norm)
         self._nesterov = nesterov
 
     def update(self, p: Parameter, gradient: Value, hyper: Value) -> None:
         """Assign the next parameter (and moment)."""
         active = trace.current()
-        if "momentum" not in self.rates:
+        if not self.moments:
             active.assign(p.cell, *ops.sgd_update(p.value, gradient, hyper))
             return
         moment = self.moment("momentum", p)
