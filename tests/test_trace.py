@@ -305,6 +305,24 @@ def test_no_grad_is_constant_to_backward():
     np.testing.assert_array_equal(x.grad.numpy(), [4.0])
 
 
+def test_parameters_first_read_without_gradients_still_train():
+    net = te.nn.Linear(3, 2)
+    with te.no_grad():
+        net(te.Tensor(np.ones((1, 3)))).numpy()
+    loss = net(te.Tensor(np.ones((1, 3)))).sum()
+    loss.backward()
+    assert net.bias.grad.numpy().tolist() == [1.0, 1.0]
+
+
+def test_no_gradient_where_only_constants_connect():
+    x, y = te.Tensor([2.0], requires_grad=True), te.Tensor([3.0], requires_grad=True)
+    with te.no_grad():
+        z = x * 2.0
+    (z * y).sum().backward()
+    assert x.grad is None
+    assert y.grad.item() == 4.0
+
+
 def test_plain_loop_uses_the_memory_of_a_compiled_step(runs):
     net = Net()
     optimizer = te.optim.SGD(net.parameters(), 0.1, momentum=0.9)

@@ -11,7 +11,7 @@ import numpy as np
 from . import autodiff, ops, trace
 from .dtypes import DType, as_dtype, bool_, float16, float32, float64, int32, of_array
 from .errors import DTypeError, GraphError, ShapeError
-from .graph import Cell, Value, marked, new_input
+from .graph import INPUT, READ, Cell, Value, marked, new_input
 from .op import TensorType
 from .runtime import current as current_runtime
 
@@ -569,15 +569,22 @@ def apply(function: Any, *inputs: Any, **attrs: Any) -> Tensor:
 
 
 def leaves_of(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """The leaves that require gradients among what the tensors were computed from, in order."""
+    """The leaves that require gradients and that gradients reach from the tensors, in order."""
+    stack = [t.value.node for t in tensors]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        if node.op.differentiable and not node.constant:
+            before = {v.node for v in node.inputs} - seen
+            seen |= before
+            stack.extend(before)
     found = []
-    for node in trace.ancestors(t.value for t in tensors):
-        if node.inputs or not node.outputs or node.constant:
-            continue
-        value = node.outputs[0]
-        leaf = value.handle() if value.handle is not None else None
-        if leaf is not None and leaf.requires_grad:
-            found.append(leaf)
+    for node in sorted(seen, key=lambda n: n.number):
+        if node.op is INPUT or node.op is READ:
+            value = node.outputs[0]
+            leaf = value.handle() if value.handle is not None else None
+            if leaf is not None and leaf.requires_grad:
+                found.append(leaf)
     return found
 
 

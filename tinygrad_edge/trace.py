@@ -112,7 +112,7 @@ class Trace:
         """The newest version of a cell."""
         value = self.newest.get(cell)
         if value is None:
-            with marked(part="forward"):
+            with marked(part="forward", constant=False):
                 value = self.newest[cell] = self.base[cell] = emit(READ, cell=cell).outputs[0]
         return value
 
