@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .. import optim
 from ..tensor import Parameter
 
-__all__ = ["OPTIMIZERS", "RECIPES", "Method", "Recipe", "learning_rate"]
+__all__ = ["OPTIMIZERS", "RECIPES", "WARMUP", "Method", "Recipe"]
 
 
 class Recipe(NamedTuple):
@@ -41,18 +40,9 @@ RECIPES = {
 
 OPTIMIZERS = {
     "sgd": Method(optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}, 0.05),
+    "adam": Method(optim.Adam, {}, 0.002),
+    "adamw": Method(optim.AdamW, {"weight_decay": 0.05}, 0.002),
+    "rmsprop": Method(optim.RMSprop, {}, 0.001),
 }
 
-WARMUP = 0.05  # of all steps
-
-
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Return the learning rate of a step: it rises linearly, then falls to 0 along a cosine.
-
-    Warm-up: Goyal et al. 2017, section 2.2. Cosine: Loshchilov and Hutter 2017, equation 5. It
-    depends on the step's number alone, so that a resumed run needs nothing else.
-    """
-    warmup = max(1, round(WARMUP * steps))
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+WARMUP = 0.05  # of all steps, while the rate rises; then it falls to 0 along a cosine

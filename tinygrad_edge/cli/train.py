@@ -25,11 +25,11 @@ __all__ = ["add"]
 SAVE_SECONDS = 30.0  # between snapshots within an epoch: what a power cut may cost
 
 DESCRIPTION = """
-Train a model on a data set; without arguments, on the digits that are part of the package. The run's
-folder gets a snapshot after each epoch and every half minute, written whole or not at all; a line of
-metrics.jsonl for each epoch; curves.png. Ctrl-C ends the run after the step that it is in; --resume
-continues it, also after a crash, to the same bits as if it had never stopped. The order of the images
-is new in each epoch; a last batch that is not full is left out.
+Train a model on a data set; without arguments, on the digits that are part of the package. The
+run's folder gets a snapshot after each epoch and every half minute, written whole or not at all; a
+line of metrics.jsonl for each epoch; curves.png. Ctrl-C ends the run after the step that it is in;
+--resume continues it, also after a crash, to the same bits as if it had never stopped. The order of
+the images is new in each epoch; a last batch that is not full is left out.
 """
 
 
@@ -178,12 +178,12 @@ def _train(
     while progress.epoch < settings.epochs:
         begun = time.perf_counter()
         for images, labels in training.batches(progress.epoch, progress.batch):
-            number = _steps_done(training, progress)
             try:
-                loss = training.run_step(number, images, labels)
+                loss = training.run_step(images, labels)
             except NonFiniteError as error:
                 where = f"epoch {progress.epoch + 1}, batch {progress.batch + 1}"
-                raise NonFiniteError(f"step {number + 1} ({where}): {error}") from None
+                number = _steps_done(training, progress) + 1
+                raise NonFiniteError(f"step {number} ({where}): {error}") from None
             now = time.perf_counter()
             progress.batch += 1
             progress.loss += loss
@@ -210,7 +210,6 @@ def _end_epoch(training: Training, files: Run, progress: Progress) -> str:
         "step": (progress.epoch + 1) * training.epoch_steps,
         "loss": progress.loss / training.epoch_steps,
         "accuracy": training.accuracy(training.dataset.test, training.settings.batch),
-        "lr": training.optimizer.lr,
         "seconds": round(progress.seconds, 3),
         "step_ms": round(1e3 * progress.seconds / training.epoch_steps, 3),
         "peak_bytes": training.plan().peak_bytes,

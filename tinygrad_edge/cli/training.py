@@ -11,10 +11,11 @@ from ..compiled import compile
 from ..errors import DataError
 from ..generator import default_generator, manual_seed
 from ..nn import Module
+from ..optim import CosineAnnealingLR
 from ..plan import Plan
 from ..snapshot import Stateful
 from ..tensor import Tensor
-from .recipes import OPTIMIZERS, learning_rate
+from .recipes import OPTIMIZERS, WARMUP
 from .record import ModelInfo, Settings
 
 __all__ = ["Classifier", "Training"]
@@ -36,14 +37,15 @@ class Classifier:
         self.predict = compile(self._predict)
 
     def _predict(self, images: Tensor) -> Tensor:
-        self.model.eval()
         return self.model(images).argmax(axis=1)
 
     def accuracy(self, split: data.Split, batch: int) -> float:
         """Fraction of a split's images that get their label; the last batch may be smaller."""
         right = 0
+        self.model.eval()
         for images, labels in data.batches(split, batch, shuffle=False):
             right += int(np.count_nonzero(self.predict(images).borrow() == labels))
+        self.model.train()
         return right / len(split)
 
 
@@ -75,10 +77,11 @@ class Training(Classifier):
         self.settings, self.dataset = settings, dataset
         self.steps = settings.epochs * self.epoch_steps
         self.optimizer = OPTIMIZERS[settings.optimizer](self.model.parameters(), settings.lr)
+        warmup = round(WARMUP * self.steps)
+        self.schedule = CosineAnnealingLR(self.optimizer, self.steps - warmup, warmup=warmup)
         self.step = compile(self._step)
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
-        self.model.train()
         loss = functional.cross_entropy(self.model(images), labels)
         self.optimizer.minimize(loss)
         return loss
@@ -86,7 +89,7 @@ class Training(Classifier):
     @property
     def state(self) -> list[Stateful]:
         """All that changes from step to step."""
-        return [self.model, self.optimizer, default_generator()]
+        return [self.model, self.optimizer, self.schedule, default_generator()]
 
     def plan(self) -> Plan:
         """The training step's plan; nothing runs."""
@@ -104,7 +107,8 @@ class Training(Classifier):
             start=start,
         )
 
-    def run_step(self, number: int, images: np.ndarray, labels: np.ndarray) -> float:
-        """Train on a batch at the learning rate of that step; gives the loss."""
-        self.optimizer.lr = learning_rate(number, self.steps, self.settings.lr)
-        return float(self.step(images, labels).item())
+    def run_step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """Train on a batch; gives the loss."""
+        loss = float(self.step(images, labels).item())
+        self.schedule.step()
+        return loss
