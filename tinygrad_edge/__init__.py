@@ -9,7 +9,7 @@ array([[1.75, 2.75],
        [2.25, 3.25]], dtype=float32)
 """
 
-from . import data, functional, nn, optim, policy
+from . import data, functional, nn, optim, policy, testing
 from .compiled import CompiledStep, compile
 from .errors import TinygradEdgeError
 from .generator import Generator, manual_seed

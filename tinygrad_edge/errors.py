@@ -10,6 +10,7 @@
     ├── NonFiniteError    NaN or infinity where a number must be  (also an ArithmeticError)
     ├── BudgetError       a byte budget that cannot be kept       (also a ValueError)
     ├── FileError         a file that is not what it should be    (also a ValueError)
+    ├── GradientError     a gradient that differences refute      (also an AssertionError)
     └── BuildError        native code that is missing or unfit    (also a RuntimeError)
 
 A message says what was expected, what came, and what to do.
@@ -21,6 +22,7 @@ __all__ = [
     "DTypeError",
     "DataError",
     "FileError",
+    "GradientError",
     "GraphError",
     "NonFiniteError",
     "ShapeError",
@@ -58,6 +60,10 @@ class BudgetError(TinygradEdgeError, ValueError):
 
 class FileError(TinygradEdgeError, ValueError):
     """A file is truncated, damaged, of another format, or cannot be written."""
+
+
+class GradientError(TinygradEdgeError, AssertionError):
+    """A gradient is not what differences of the function say, or they can say nothing."""
 
 
 class BuildError(TinygradEdgeError, RuntimeError):

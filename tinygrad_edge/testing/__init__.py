@@ -1,0 +1,10 @@
+"""For tests: gradients against differences, modules as functions of their parameters.
+
+Strategies for hypothesis are in ``tinygrad_edge.testing.strategies``, which is imported by name:
+nothing else here needs more than NumPy.
+"""
+
+from .functional_call import functional_call
+from .gradcheck import gradcheck
+
+__all__ = ["functional_call", "gradcheck"]
