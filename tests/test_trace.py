@@ -376,3 +376,31 @@ def test_compiled_step_follows_requires_grad():
     step(*batch)
     np.testing.assert_array_equal(net[0].weight.numpy(), before[0])
     assert (net[1].weight.numpy() != before[1]).any()
+
+
+def test_two_updates_in_one_compiled_step():
+    def make():
+        te.manual_seed(0)
+        net = Net(p=0.0)
+        return net, te.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+
+    net, optimizer = make()
+
+    @te.compile
+    def two(x, y):
+        for _ in range(2):
+            loss = F.cross_entropy(net(x), y)
+            optimizer.minimize(loss)
+        return loss
+
+    x, y = next(batches(1))
+    together = two(x, y).item()
+    parameters = [p.numpy() for p in net.parameters()]
+    net, optimizer = make()
+    for _ in range(2):
+        loss = F.cross_entropy(net(te.Tensor(x)), te.Tensor(y))
+        loss.backward()
+        optimizer.step()
+    assert loss.item() == together
+    for p, other in zip(net.parameters(), parameters, strict=True):
+        np.testing.assert_array_equal(p.numpy(), other)

@@ -250,6 +250,13 @@ GRADIENT = _structural("gradient", lambda of, cotangent, *wrt: tuple(v.type for 
 KNOWN = _structural("known", lambda history, array: (history.type,), vjp=lambda node, g: (g[0], None))
 
 
+def base_of(value: Value) -> Value:
+    """The value whose memory this one shows: itself, unless it is a view."""
+    while value.node.op.alias:
+        value = value.node.inputs[0]
+    return value
+
+
 def new_input(tensor_type: TensorType, data: np.ndarray | None = None) -> Value:
     """Make an input; with data it is bound to that array, which is read when the graph runs."""
     value = Node(INPUT, (), {"type": tensor_type}, (tensor_type,)).outputs[0]
@@ -310,12 +317,15 @@ class Graph:
         return found
 
     def saved(self) -> list[Value]:
-        """Values of the forward part that the backward part reads; derived, never declared."""
+        """Values of the forward part that the backward part reads; derived, never declared.
+
+        A view stands for the value that it shows. Cells are state and cross nothing.
+        """
         found: dict[Value, None] = {}
         for node in self.nodes:
             if node.part == "backward":
-                for value in node.inputs:
-                    if value.node.part == "forward" and value.node.op is not READ:
+                for value in map(base_of, node.inputs):
+                    if value.node.part == "forward" and value.node.op not in (READ, ASSIGN):
                         found[value] = None
         return list(found)
 

@@ -11,7 +11,7 @@ import numpy as np
 from . import autodiff, ops, trace
 from .dtypes import DType, as_dtype, bool_, float16, float32, float64, int32, of_array
 from .errors import DTypeError, GraphError, ShapeError
-from .graph import INPUT, READ, Cell, Value, marked, new_input
+from .graph import ASSIGN, INPUT, READ, Cell, Value, marked, new_input
 from .op import TensorType
 from .runtime import current as current_runtime
 
@@ -580,7 +580,7 @@ def leaves_of(tensors: Iterable[Tensor]) -> list[Tensor]:
             stack.extend(before)
     found = []
     for node in sorted(seen, key=lambda n: n.number):
-        if node.op is INPUT or node.op is READ:
+        if node.op in (INPUT, READ, ASSIGN):
             value = node.outputs[0]
             leaf = value.handle() if value.handle is not None else None
             if leaf is not None and leaf.requires_grad:

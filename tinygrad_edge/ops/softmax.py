@@ -194,7 +194,6 @@ _CROSS_ENTROPY_BACKWARD = register(
         decompose=_decompose_loss_backward,
         kernel=_loss_kernel,
         flops=lambda node: 6 * node.inputs[1].size,
-        refuse=_label_error,
     )
 )
 

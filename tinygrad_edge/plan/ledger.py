@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..graph import Graph, Value
+from ..graph import Graph, Node, Value, base_of
 from .pack import Block, live_bytes
 from .storage import Buffer, Storage
 
@@ -60,28 +59,22 @@ class Ledger:
     def __init__(self, graph: Graph, storage: Storage) -> None:
         self.graph = graph
         self.storage = storage
-        self._saved = set(graph.saved())
-        self._readers = graph.readers()
-        self._gradients = self._find_gradients()
-
-    def _find_gradients(self) -> set[Value]:
-        """What the backward part makes and the update part, or the caller, reads."""
-        read = [v for n in self.graph.nodes if n.part == "update" for v in n.inputs]
-        return {v for v in (*read, *self.graph.outputs) if v.node.part == "backward"}
+        self._saved = dict.fromkeys(graph.saved())
+        self._readers: dict[Value, list[Node]] = {}
+        for node in graph.nodes:
+            for value in dict.fromkeys(map(base_of, node.inputs)):
+                if not node.op.alias:
+                    self._readers.setdefault(value, []).append(node)
+        read = [v for n in graph.nodes if n.part == "update" for v in n.inputs]
+        # What the backward part makes, and the update part or the caller reads.
+        bases = map(base_of, (*read, *graph.outputs))
+        self._gradients = {v for v in bases if v.node.part == "backward"}
 
     def kind(self, value: Value) -> str:
         """Row of a value in the arena."""
-        if value in self._saved or any(v in self._saved for v in self._views(value)):
+        if value in self._saved:
             return "saved"
-        if value in self._gradients or any(v in self._gradients for v in self._views(value)):
-            return "gradient"
-        return "temporary"
-
-    def _views(self, value: Value) -> Iterable[Value]:
-        for node in self._readers.get(value, ()):
-            if node.op.alias:
-                yield node.outputs[0]
-                yield from self._views(node.outputs[0])
+        return "gradient" if value in self._gradients else "temporary"
 
     def live(self, time: int) -> list[Entry]:
         """Arena entries that are live at a moment, in order of their offset."""
@@ -123,7 +116,7 @@ class Ledger:
                 v.nbytes,
                 tuple(n.op.name for n in self._readers[v] if n.part == "backward"),
             )
-            for v in self.graph.saved()
+            for v in self._saved
         ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..graph import ASSIGN, READ, Graph, Node
+from ..graph import ASSIGN, READ, Cell, Graph, Node, Value
 from .pipeline import Policy
 
 __all__ = ["Default"]
@@ -23,29 +23,33 @@ class Default(Policy):
 
     def __call__(self, graph: Graph) -> Graph:
         """Give the graph with its update part spread over the backward part."""
+        if any(v.node.part == "update" for n in graph.nodes if n.part != "update" for v in n.inputs):
+            return graph  # the step goes on after an update: its order is the user's
         return graph.reordered(_updates_early(graph))
 
 
 def _updates_early(graph: Graph) -> list[Node]:
+    """The nodes with each of the update part where all that it waits for has just been done."""
     last_check = max((n.number for n in graph.nodes if n.op.may_refuse), default=-1)
     blockers = _blockers(graph)
-    placed: set[Node] = set()
-    order: list[Node] = []
-    waiting: dict[Node, None] = {n: None for n in graph.nodes if n.part == "update"}
-    users: dict[Node, list[Node]] = {}
+    # Constants wait for nothing; they come right before who reads them.
+    updates = [n for n in graph.nodes if n.part == "update" and n.inputs]
     missing: dict[Node, int] = {}
-    for node in waiting:
-        needs = {v.node for v in node.inputs} | blockers.get(node, set())
+    users: dict[Node, list[Node]] = {}
+    for node in updates:
+        needs = {v.node for v in node.inputs if v.node.inputs or v.node.part != "update"}
+        needs |= blockers.get(node, set())
         missing[node] = len(needs)
         for needed in needs:
             users.setdefault(needed, []).append(node)
+    placed: dict[Node, None] = {}
 
     def put(first: Node) -> None:
         stack = [first]
         while stack:
             node = stack.pop()
-            placed.add(node)
-            order.append(node)
+            placed.update(dict.fromkeys(v.node for v in node.inputs if not v.node.inputs))
+            placed[node] = None
             ready = []
             for user in users.get(node, ()):
                 missing[user] -= 1
@@ -55,22 +59,20 @@ def _updates_early(graph: Graph) -> list[Node]:
 
     checked = last_check < 0
     for node in graph.nodes:
-        if node in placed:
-            continue
-        if node.part != "update" or missing[node] == 0:
+        if node.part != "update" or (node in missing and missing[node] == 0 and node not in placed):
             put(node)
         if node.number == last_check:
             checked = True
-            for late in [n for n in waiting if n not in placed and missing[n] == 0]:
-                if late not in placed:
-                    put(late)
-    return order
+            for waiting in updates:
+                if missing[waiting] == 0 and waiting not in placed:
+                    put(waiting)
+    return list(placed)
 
 
 def _blockers(graph: Graph) -> dict[Node, set[Node]]:
     """For each assignment and its update, the nodes that read the version it overwrites."""
     readers = graph.readers()
-    newest = {}
+    newest: dict[Cell, Value] = {}
     found: dict[Node, set[Node]] = {}
     for node in graph.nodes:
         if node.op is READ:
@@ -87,7 +89,7 @@ def _blockers(graph: Graph) -> dict[Node, set[Node]]:
     return found
 
 
-def _all_readers(value, readers) -> set[Node]:
+def _all_readers(value: Value, readers: dict[Value, list[Node]]) -> set[Node]:
     """Readers of a value and of its views."""
     found: set[Node] = set()
     stack = [value]

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..autodiff import differentiate
 from ..errors import GraphError
-from ..graph import ASSIGN, GRADIENT, Graph, Node, Value, verify
+from ..graph import ASSIGN, GRADIENT, Graph, Node, Value, marked, verify
 
 __all__ = ["PHASES", "Policy", "lower_composites", "rewrite"]
 
@@ -36,7 +36,8 @@ def lower_composites(graph: Graph) -> Graph:
     def visit(node: Node, inputs: tuple[Value, ...]) -> Iterable[Value] | None:
         if node.op.kernel is not None or node.op.decompose is None:
             return None
-        return node.op.decompose(*inputs, **node.attrs)
+        with marked(part=node.part, scope=node.scope, source=node.source, constant=node.constant):
+            return node.op.decompose(*inputs, **node.attrs)
 
     return graph.rewrite(visit)
 
