@@ -3,9 +3,9 @@
 The function's outputs are multiplied by random cotangents and summed to one number, phi. Along a
 direction v, phi is looked at in five places: x, x ± h v and x ± h v / 2. Extrapolated (Richardson
 1911), they give the slopes from the left and from the right to order h**2 and the central one to
-order h**4. Where left and right agree, phi is smooth, and the central slope is what the gradient
-must give. Where they do not, x is on a kink or near one; there the gradient is one of several, and
-x is moved away.
+order h**4. Where the three agree, phi is smooth, and the central slope is what the gradient must
+give. Where they do not, x is on a kink or near one; there the gradient is one of several, and x is
+moved away.
 """
 
 from __future__ import annotations
@@ -151,8 +151,9 @@ class _Comparison(NamedTuple):
 
     @property
     def kink(self) -> bool:
-        """Whether left and right differ by enough to explain the error."""
-        return abs(self.right - self.left) > max(self.allowed, self.error / 100)
+        """Whether the differences disagree by enough to explain the error."""
+        slopes = (self.left, self.numeric, self.right)
+        return max(slopes) - min(slopes) > max(self.allowed, self.error / 100)
 
 
 def _severity(found: _Comparison) -> float:
