@@ -42,7 +42,7 @@ def test_threads_of_the_program_may_call_at_the_same_time(threads):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_has_a_pool_of_its_own(threads):
-    """A pool that the child believes to have, but has not, would hang it: hence the timeout."""
+    """A lock that the parent's pool held would hang the child: hence the timeout."""
     program = """
         import os, sys, warnings
         import numpy as np
@@ -60,6 +60,8 @@ def test_a_forked_child_has_a_pool_of_its_own(threads):
                 sys.exit(status or matmul(a, b).tobytes() != expected)
             if matmul(a, b).tobytes() != expected:
                 sys.exit(1)
+            if os.path.exists("/proc/self/task") and len(os.listdir("/proc/self/task")) != 3:
+                sys.exit(1)
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
     path = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -67,9 +69,33 @@ def test_a_forked_child_has_a_pool_of_its_own(threads):
     assert done.returncode == 0
 
 
-def test_results_are_written_before_the_call_returns(threads):
+def test_each_chunk_runs_once(threads):
+    """An addition in place tells a chunk that ran twice, not at all, or after the return."""
+    threads(4)
+    x, one = np.zeros(1 << 20, np.float32), np.ones(1, np.float32)
+    fields = {
+        "op": "TGE_ADD",
+        "inputs": 2,
+        "ndim": 1,
+        "shape": [x.size],
+        "strides": [[1], [1], [0]],
+    }
+    params = _ffi.params("tge_elementwise_params", fields)
+    pointers = [_ffi.pointer(array, writable=True) for array in (x, x, one)]
+    for call in range(1, 201):
+        assert _ffi.call("elementwise_f32", pointers, params) == 0
+        assert x.min() == x.max() == call
+
+
+def test_the_last_chunk_is_waited_for(threads):
+    """Chunks so long that the caller has to sleep until another thread has done its last."""
     threads(3)
-    a, b = operands(*SHAPE)
-    expected = matmul(a, b)
-    for _ in range(50):
-        assert np.array_equal(matmul(a, b), expected)
+    m, n, k = 290, 128, 2048
+    a, b, c = np.ones((m, k), np.float32), np.ones((k, n), np.float32), np.empty((m, n), np.float32)
+    params = _ffi.params("tge_matmul_params", {"batch": 1, "m": m, "n": n, "k": k})
+    workspace = np.empty(_ffi.workspace("matmul_f32", params, 3), np.uint8)
+    pointers = [_ffi.pointer(array, writable=True) for array in (c, a, b, workspace)]
+    for _ in range(30):
+        c[...] = np.nan
+        assert _ffi.call("matmul_f32", pointers, params) == 0
+        assert (c == k).all()
