@@ -9,7 +9,7 @@ array([[1.75, 2.75],
        [2.25, 3.25]], dtype=float32)
 """
 
-from . import data, functional, nn, optim, policy, testing
+from . import data, functional, models, nn, optim, policy, testing
 from .compiled import CompiledStep, compile
 from .errors import TinygradEdgeError
 from .generator import Generator, manual_seed
@@ -36,6 +36,7 @@ __all__ = [
     "grad",
     "load",
     "manual_seed",
+    "models",
     "nn",
     "no_grad",
     "optim",
