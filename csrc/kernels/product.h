@@ -21,12 +21,12 @@ enum { MR = 4, ROW_STEP = 4 };
 #endif
 enum {
     NR = 2 * VL,
-    KC = 256,         /* a block of k: a B panel of it stays in the first cache */
-    ROW_MULTIPLE = 24,    /* multiples of each set's MR and NR, so that workspaces are the same for all */
+    KC = 256,              /* a block of k: a B panel of it stays in the first cache */
+    ROW_MULTIPLE = 24,     /* multiples of each set's MR and NR, so that workspaces are the same for all */
     COLUMN_MULTIPLE = 32,
     CHUNK_FLOPS = 1 << 20, /* less is not worth handing to a thread */
-    CHUNKS = 8,       /* enough for few threads to end together */
-    PACK_SLACK = 16,  /* floats that packing may write past a panel's end */
+    CHUNKS = 8,            /* enough for few threads to end together */
+    PACK_SLACK = 16,       /* floats that packing may write past a panel's end */
 };
 
 /* Cut `total` into equal blocks of at most `most`, each a multiple of `multiple`. */

@@ -22,15 +22,19 @@ def geometry(n, c, k, size, window, stride=(1, 1), pad=(0, 0), dilation=(1, 1), 
     ]
     fields = {"n": n, "c": c, "h": size[0], "w": size[1], "k": k, "r": window[0], "s": window[1]}
     fields |= {"p": out[0], "q": out[1], "groups": groups}
-    for name, pair in [("stride", stride), ("pad", pad), ("dilation", dilation)]:
-        fields |= {f"{name}_h": pair[0], f"{name}_w": pair[1]}
+    for name, both in [("stride", stride), ("pad", pad), ("dilation", dilation)]:
+        fields |= {f"{name}_h": both[0], f"{name}_w": both[1]}
     return fields
+
+
+def pair(low, high):
+    """Draw a number for each image axis."""
+    return st.tuples(st.integers(low, high), st.integers(low, high))
 
 
 @st.composite
 def geometries(draw):
     """Draw small geometries of every kind."""
-    pair = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))  # noqa: E731
     groups = draw(st.integers(1, 3))
     g = geometry(
         draw(st.integers(1, 4)),
