@@ -11,7 +11,7 @@ from . import ops, trace
 from .dtypes import uint32
 from .graph import Cell, Value, marked
 
-__all__ = ["Generator", "default_generator", "initial_stream", "manual_seed"]
+__all__ = ["Generator", "default_generator", "initial_words", "manual_seed"]
 
 
 class Generator:
@@ -77,10 +77,12 @@ def manual_seed(seed: int) -> None:
     _default[0] = Generator(seed)
 
 
-def initial_stream() -> Callable[[], np.random.Generator]:
-    """Choose a parameter's stream of first contents, by the seed and its number in order of making.
+def initial_words() -> Callable[[int], np.ndarray]:
+    """Choose the random words of a parameter's first contents, by the seed and its number.
 
-    Each call of what it gives starts the stream anew: copies of an unused parameter begin alike.
+    Parameters are numbered in order of making. What it gives takes a count and gives that many
+    uint64 words, each time the same, so that copies of a parameter not yet used begin alike.
     """
-    key = [_seed[0], next(_initialised)]
-    return lambda: np.random.Generator(np.random.Philox(key=key))
+    key = np.array([_seed[0] & 0xFFFFFFFFFFFFFFFF, next(_initialised)], np.uint64)
+    # NumPy keeps the raw stream the same for ever; it does not promise that of distributions.
+    return lambda count: np.random.Philox(key=key).random_raw(count)

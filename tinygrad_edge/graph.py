@@ -112,6 +112,14 @@ class Cell:
             self._initial = None
         return self._array
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Cell:
+        # The contents again aligned, and made on first use if these are not made yet.
+        twin = Cell(self.name, self.type.shape, self.type.dtype, self.kind, self._initial)
+        if self._array is not None:
+            twin._array = aligned(self.type)
+            twin._array[...] = self._array
+        return twin
+
     def blank(self) -> Cell:
         """The same description without the contents, for a plan that outlives a model."""
         return Cell(self.name, self.type.shape, self.type.dtype, self.kind)

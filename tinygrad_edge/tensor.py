@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,9 @@ class Tensor:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return Tensor.of_array(self.numpy()).requires_grad_(self.requires_grad)
 
     def __float__(self) -> float:
         return float(self.item())
@@ -535,6 +539,13 @@ class Parameter(Tensor):
         active.run()
         self.cell.array[...] = array
         active.overwritten(self.cell)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        # Of its own cell; a gradient is not copied.
+        self.realize()
+        twin = type(self).__new__(type(self))
+        Parameter.__init__(twin, deepcopy(self.cell, memo), self.requires_grad)
+        return twin
 
     def cut(self) -> None:
         """Nothing: a cell has no history."""
