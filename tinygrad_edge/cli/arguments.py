@@ -56,14 +56,15 @@ def positive(text: str) -> float:
     return number
 
 
-def size(text: str) -> tuple[int, ...]:
+def size(text: str) -> tuple[int, int, int]:
     """An image's channels, height and width, as 3x32x32."""
     words = text.split("x")
     if len(words) != 3 or not all(word.isdecimal() and int(word) for word in words):
         raise argparse.ArgumentTypeError(
             f"expected channels x height x width, as 3x32x32, got {text!r}"
         )
-    return tuple(int(word) for word in words)
+    channels, height, width = map(int, words)
+    return channels, height, width
 
 
 def name_of(what: str, names: Iterable[str]) -> Callable[[str], str]:

@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     for name, text in _findings():
-        print(f"{name:<16} {text}")
+        print(f"{name:<17}{text}")
     return 0
 
 

@@ -53,7 +53,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    model = models.build(args.model, num_classes=args.classes, in_channels=args.size[0])
+    channels, height, width = args.size
+    model = models.build(args.model, args.classes, channels, (height, width))
     method = OPTIMIZERS[args.optimizer]
     optimizer = method(model.parameters(), method.lr)
 

@@ -33,7 +33,7 @@ class Method(NamedTuple):
 
 
 RECIPES = {
-    "digits": Recipe(model="lenet", epochs=30, batch=64, optimizer="sgd"),
+    "digits": Recipe(model="cnn", epochs=30, batch=64, optimizer="sgd"),
     "mnist": Recipe(model="lenet", epochs=12, batch=64, optimizer="sgd"),
     "fashion_mnist": Recipe(model="cnn", epochs=12, batch=64, optimizer="sgd"),
 }

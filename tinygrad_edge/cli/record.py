@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from .. import models
 from ..data import Dataset, Normalisation
 from ..errors import FileError
+from ..nn import Module
 
 __all__ = ["DataInfo", "ModelInfo", "Progress", "Record", "Settings"]
 
@@ -30,11 +32,23 @@ class Settings:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """How to build the model."""
+    """How to build the model: what `models.build` takes."""
 
     name: str
-    classes: int
-    channels: int
+    num_classes: int
+    in_channels: int
+    size: list[int]
+
+    @classmethod
+    def of(cls, name: str, dataset: Dataset) -> ModelInfo:
+        """Describe the model of that name for a data set."""
+        channels, *size = dataset.image_shape
+        return cls(name, dataset.num_classes, channels, size)
+
+    def build(self) -> Module:
+        """Make the model."""
+        height, width = self.size
+        return models.build(self.name, self.num_classes, self.in_channels, (height, width))
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .. import data, functional, models
+from .. import data, functional
 from ..compiled import compile
 from ..errors import DataError
 from ..generator import default_generator, manual_seed
-from ..nn import Module
 from ..optim import CosineAnnealingLR
 from ..plan import Plan
 from ..snapshot import Stateful
@@ -31,9 +30,7 @@ class Classifier:
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
-        self.model: Module = models.build(
-            info.name, num_classes=info.classes, in_channels=info.channels
-        )
+        self.model = info.build()
         self.predict = compile(self._predict)
 
     def _predict(self, images: Tensor) -> Tensor:
@@ -73,7 +70,7 @@ class Training(Classifier):
                 f"images of {dataset.name}: give a smaller --batch"
             )
         manual_seed(settings.seed)
-        super().__init__(ModelInfo(settings.model, dataset.num_classes, dataset.image_shape[0]))
+        super().__init__(ModelInfo.of(settings.model, dataset))
         self.settings, self.dataset = settings, dataset
         self.steps = settings.epochs * self.epoch_steps
         self.optimizer = OPTIMIZERS[settings.optimizer](self.model.parameters(), settings.lr)

@@ -1,0 +1,110 @@
+"""plan, doctor, help, and what a terminal shows."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from cli import tiny
+from cli.process import SMALL, run
+
+from tinygrad_edge.cli import COMMANDS
+
+
+def test_plan_ends_with_bytes_that_add_up(command):
+    code, out, err = command("plan", "lenet", "--batch", "8")
+    assert (code, err) == (0, "")
+    table, rows = out.rstrip().split("\n\n")
+    assert "conv2d" in table and "backward" in table and "sgd" in table
+    by_kind = {kind: int(n.replace(",", "")) for kind, n, *_ in map(str.split, rows.splitlines())}
+    peak = by_kind.pop("peak")
+    assert sum(by_kind.values()) == peak
+    assert by_kind["parameter"] == 4 * 61_706
+
+
+def test_plan_takes_size_classes_and_optimizer(command):
+    words = ("--size", "3x8x8", "--classes", "7", "--optimizer", "adam", "--batch", "2")
+    code, out, _ = command("plan", "cnn", *words)
+    assert code == 0
+    assert "adam" in out
+    assert "float32[2, 7]" in out
+    assert "float32[32, 3, 3, 3]" in out
+
+
+def test_doctor_names_everything(command):
+    code, out, err = command("doctor")
+    assert (code, err) == (0, "")
+    for name in ("Python", "NumPy", "compiled kernels", "runtime", "mnist", "rich", "matplotlib"):
+        assert any(line.startswith(f"{name} ") for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "variable, value, said",
+    [
+        ("TINYGRAD_EDGE_RUNTIME", "numpy", "numpy: TINYGRAD_EDGE_RUNTIME says so"),
+        ("TINYGRAD_EDGE_RUNTIME", "abacus", "unknown runtime 'abacus'"),
+        ("TINYGRAD_EDGE_ISA", "abacus", "abacus"),
+        ("TINYGRAD_EDGE_DATA", "nowhere", "there is no folder nowhere"),
+    ],
+)
+def test_doctor_says_what_the_environment_does(tmp_path, variable, value, said):
+    code, out, err = run("doctor", folder=tmp_path, env={**os.environ, variable: value})
+    assert (code, err) == (0, "")
+    if variable != "TINYGRAD_EDGE_ISA" or "native" in out:
+        assert said in out
+
+
+def test_doctor_names_the_extra_for_what_is_absent(command, monkeypatch):
+    for module in ("rich", "matplotlib", "PIL"):
+        monkeypatch.setitem(sys.modules, module, None)
+    out = command("doctor")[1]
+    assert out.count("pip install 'tinygrad-edge[cli]'") == 3
+
+
+@pytest.mark.parametrize("each", COMMANDS, ids=lambda each: each.__name__.split(".")[-1])
+def test_help_suffices(command, each):
+    code, out, _ = command(each.__name__.split(".")[-1], "--help")
+    assert code == 0
+    assert "usage: tinygrad-edge" in out
+
+
+def test_module_runs_as_a_program(tmp_path):
+    words = [sys.executable, "-m", "tinygrad_edge.cli", "--help"]
+    out = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert all(name in out for name in ("train", "eval", "plan", "doctor"))
+
+
+def shown(words, folder, **environment):
+    """What a terminal gets from a command."""
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    command = [sys.executable, tiny.__file__, *words]
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120", **environment}
+    process = subprocess.Popen(command, cwd=folder, stdout=follower, stderr=follower, env=env)
+    os.close(follower)
+    out = b""
+    try:
+        while chunk := os.read(leader, 1 << 16):
+            out += chunk
+    except OSError:  # Linux's word for the end
+        pass
+    os.close(leader)
+    assert process.wait() == 0, out
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "<escape>", out.decode())
+
+
+def test_terminal_shows_a_bar(tmp_path):
+    pytest.importorskip("rich")
+    out = shown(["train", *SMALL, "--out", "run"], tmp_path)
+    assert "<escape>" in out and "33/33" in out
+    assert "test accuracy" in out.rstrip().splitlines()[-1]
+
+
+def test_terminal_without_rich_gets_plain_lines_and_a_hint(tmp_path):
+    (tmp_path / "rich").mkdir()
+    (tmp_path / "rich" / "__init__.py").write_text("raise ImportError\n")
+    out = shown(["train", *SMALL, "--out", "run"], tmp_path, PYTHONPATH=str(tmp_path))
+    assert "<escape>" not in out
+    assert "pip install 'tinygrad-edge[cli]'" in out
+    assert out.rstrip().splitlines()[-1].startswith("test accuracy")

@@ -1,0 +1,99 @@
+"""A run that was stopped ends as if it had not been."""
+
+import json
+import os
+import signal
+
+import pytest
+from cli.process import SMALL, run
+
+from tinygrad_edge import safetensors
+
+RUN = ("train", *SMALL, "--out", "run")
+RESUME = ("train", "--resume", "run")
+
+
+def results(folder):
+    """All tensors as bytes, and what each epoch measured besides the time."""
+    tensors, _ = safetensors.load(folder / "run" / "snapshot.safetensors")
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    measured = [(row["epoch"], row["step"], row["loss"], row["accuracy"]) for row in rows]
+    return {name: tensor.tobytes() for name, tensor in tensors.items()}, measured
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    code, out, err = run(*RUN, "--threads", 1, folder=folder)
+    assert (code, err) == (0, "")
+    return results(folder), out.splitlines()[-1]
+
+
+def killed(*point, words=RUN, folder):
+    assert run("SIGKILL", *point, *words, folder=folder)[0] == -signal.SIGKILL
+
+
+def test_killed_run_ends_with_the_same_bits_whatever_the_threads(undisturbed, tmp_path):
+    killed("step", 1, words=(*RUN, "--threads", 3), folder=tmp_path)  # epoch 1, before step 1
+    killed("step", 5, words=(*RESUME, "--threads", 2), folder=tmp_path)  # before step 5
+    killed("replace", 4, words=(*RESUME, "--threads", 3), folder=tmp_path)  # while saving step 7
+    killed("append", 1, words=(*RESUME, "--threads", 1), folder=tmp_path)  # epoch 1 is tested
+    killed("save", 1, words=(*RESUME, "--threads", 2), folder=tmp_path)  # and in the metrics
+    killed("step", 15, words=(*RESUME, "--threads", 2), folder=tmp_path)  # in epoch 2
+    code, out, err = run(*RESUME, "--threads", 3, folder=tmp_path)
+    assert (code, err) == (0, "")
+    assert results(tmp_path) == undisturbed[0]
+    assert out.splitlines()[-1] == undisturbed[1]
+
+
+def test_interrupted_run_finishes_its_step_and_says_how_to_continue(undisturbed, tmp_path):
+    code, out, err = run("SIGINT", "step", 5, *RUN, folder=tmp_path)
+    assert (code, err) == (130, "")
+    assert out.splitlines()[-1] == "stopped; continue with: tinygrad-edge train --resume run"
+    _, metadata = safetensors.load(tmp_path / "run" / "snapshot.safetensors")
+    assert json.loads(metadata["progress"])["batch"] == 5
+    assert run(*RESUME, folder=tmp_path)[0] == 0
+    assert results(tmp_path) == undisturbed[0]
+
+
+def test_interrupted_test_of_an_epoch_is_finished(undisturbed, tmp_path):
+    code, _, err = run("SIGINT", "append", 1, *RUN, folder=tmp_path)
+    assert (code, err) == (130, "")
+    assert run(*RESUME, folder=tmp_path)[0] == 0
+    assert results(tmp_path) == undisturbed[0]
+
+
+def test_torn_and_superfluous_lines_are_repaired(undisturbed, tmp_path):
+    killed("step", 15, folder=tmp_path)
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 2, "step": 22, "loss": 9, "accuracy": 0}\n{"epoch": 3, "st')
+    assert run(*RESUME, folder=tmp_path)[0] == 0
+    assert results(tmp_path) == undisturbed[0]
+
+
+def test_lost_lines_are_written_again(undisturbed, tmp_path):
+    killed("step", 15, folder=tmp_path)
+    os.unlink(tmp_path / "run" / "metrics.jsonl")
+    assert run("train", "--resume", "run/snapshot.safetensors", folder=tmp_path)[0] == 0
+    assert results(tmp_path) == undisturbed[0]
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--model", "lenet"], "has model tiny, not lenet"),
+        (["mnist"], "has data digits, not mnist"),
+        (["--epochs", "4"], "has epochs 1, not 4"),
+        (["--seed", "7"], "has seed 0, not 7"),
+        (["--out", "other"], "stays in its folder"),
+    ],
+)
+def test_resumed_run_keeps_its_settings(tmp_path, command, files, words, said):
+    command("train", "--model", "tiny", "--epochs", 1, "--batch", 512, "--out", "run")
+    before = files(tmp_path)
+    code, out, err = command("train", *words, "--resume", "run")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert files(tmp_path) == before

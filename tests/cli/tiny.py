@@ -1,0 +1,63 @@
+"""The command line with one more model, so small that a run takes no time, and with accidents.
+
+``python tiny.py [SIGNAL POINT NUMBER] train ...`` sends itself a signal just before it passes a
+point for the NUMBER-th time. There is a snapshot after each step, so that each may be the last.
+"""
+
+import functools
+import os
+import signal
+import sys
+
+from tinygrad_edge import functional, models, nn
+from tinygrad_edge.cli import main, train
+from tinygrad_edge.cli.run import Run
+from tinygrad_edge.cli.training import Training
+
+POINTS = {
+    "step": (Training, "run_step"),
+    "save": (Run, "save"),
+    "replace": (os, "replace"),  # a snapshot is written, and has not got its name yet
+    "append": (Run, "append"),
+}
+
+
+class Tiny(nn.Module):
+    """Batch norm and dropout: statistics and random state must survive too."""
+
+    def __init__(self, num_classes=10, in_channels=1):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 4, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.2)
+        self.classify = nn.Linear(4 * 4 * 4, num_classes)
+
+    def forward(self, x):
+        return self.classify(self.drop(functional.relu(self.norm(self.conv(x)))).flatten(1))
+
+
+models.MODELS["tiny"] = Tiny
+
+
+def accident(number, owner, name, nth):
+    passed = 0
+    function = getattr(owner, name)
+
+    @functools.wraps(function)
+    def wrapped(*args):
+        nonlocal passed
+        passed += 1
+        if passed == nth:
+            os.kill(os.getpid(), number)
+        return function(*args)
+
+    setattr(owner, name, wrapped)
+
+
+if __name__ == "__main__":
+    train.SAVE_SECONDS = 0
+    words = sys.argv[1:]
+    if words[0] in signal.Signals.__members__:
+        accident(signal.Signals[words[0]], *POINTS[words[1]], int(words[2]))
+        words = words[3:]
+    sys.exit(main(words))
