@@ -38,6 +38,22 @@ enum tge_elementwise {
     TGE_CLIP
 };
 
+/* chain_f32: several elementwise steps over blocks that stay in cache; the result of the last step is the output. A source of a step is
+ * input k (k >= 0), constant k (TGE_CHAIN_CONSTANT + k), or the result of an earlier step j (-1 - j). strides[0] is the output's. The
+ * output may be the same buffer as an input of equal strides. Each step gives the bits that elementwise_f32 gives. */
+enum { TGE_CHAIN_STEPS = 16, TGE_CHAIN_INPUTS = 8, TGE_CHAIN_CONSTANT = 64 };
+typedef struct { int32_t op; int32_t source[3]; } tge_chain_step;
+typedef struct {
+    int32_t steps;
+    int32_t inputs;
+    int32_t constants;
+    int32_t ndim;
+    int64_t shape[8];
+    int64_t strides[9][8];
+    float constant[8];
+    tge_chain_step step[16];
+} tge_chain_params;
+
 /* compare_f32, compare_i32: bool (one byte, 0 or 1) output. logical_bool: bool inputs (NOT reads its first input only). */
 enum tge_compare { TGE_EQUAL, TGE_NOT_EQUAL, TGE_LESS, TGE_LESS_EQUAL, TGE_GREATER, TGE_GREATER_EQUAL };
 enum tge_logical { TGE_AND, TGE_OR, TGE_NOT };
@@ -148,13 +164,17 @@ typedef struct {
 
 /* batch_norm_stats_f32:    mean[C], var[C]; x                             var is biased (divided by the count); sums of fixed blocks added in float64,
  *                                                                          the variance from a second pass over x - mean
- * batch_norm_apply_f32:    y; x, mean, var, gamma, beta                   scale = gamma / sqrt(var + eps); y = (x - mean) * scale + beta
- * batch_norm_backward_f32: gx, ggamma, gbeta; gy, x, mean, var, gamma     the gradient through mean and var as well */
+ * batch_norm_apply_f32:    y; x, mean, var, gamma, beta                   scale = gamma / sqrt(var + eps); y = (x - mean) * scale + beta,
+ *                                                                          then the activation
+ * batch_norm_backward_f32: gx, ggamma, gbeta; gy, x, mean, var, gamma     the gradient through mean and var as well (no activation)
+ * batch_norm_activated_backward_f32: the same; gy, x, mean, var, gamma, beta    gy is the gradient of the activated output: where the
+ *                                                                          activation was flat, seen by making y again, it counts as 0 */
+enum tge_activation { TGE_NO_ACTIVATION, TGE_ACTIVATION_RELU, TGE_ACTIVATION_RELU6 };
 typedef struct {
     int64_t n, c, inner;
     int64_t n_stride, c_stride;
     float eps;
-    int32_t reserved;
+    int32_t activation;
 } tge_batch_norm_params;
 
 /* ---- losses ---- */

@@ -94,6 +94,8 @@ class Op:
         Cost of a node: arithmetic operations, and bytes to and from memory.
     inplace : tuple of (output, input)
         Pairs that may share a buffer when the input dies here.
+    chain : str or None
+        Its code as a step of a chain of elementwise ops, where it can be one.
     alias : bool
         The output is the input's memory under another shape; nothing runs.
     effect : bool
@@ -112,6 +114,7 @@ class Op:
     flops: Callable[[Node], int] = one_per_element
     bytes: Callable[[Node], int] = moved_bytes
     inplace: tuple[tuple[int, int], ...] = ()
+    chain: str | None = None
     alias: bool = False
     effect: bool = False
     refuse: Callable[[Node, list[np.ndarray], int], Exception] = field(default=_no_refusal)

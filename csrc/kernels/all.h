@@ -2,6 +2,7 @@
 #include "../vector.h"
 
 #include "elementwise.c"
+#include "chain.c"
 #include "compare.c"
 #include "cast.c"
 #include "copy.c"
@@ -16,6 +17,7 @@
 #include "topk.c"
 #include "random.c"
 #include "depthwise.c"
+#include "depthwise_data.c"
 #include "depthwise_weights.c"
 #include "matmul.c"
 #include "conv2d.c"

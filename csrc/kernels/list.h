@@ -23,6 +23,7 @@
  */
 
 KERNEL(elementwise_f32)
+KERNEL(chain_f32)
 KERNEL(elementwise_i32)
 KERNEL(compare_f32)
 KERNEL(compare_i32)
@@ -46,6 +47,7 @@ KERNEL(cross_entropy_backward_f32)
 KERNEL(batch_norm_stats_f32)
 KERNEL(batch_norm_apply_f32)
 KERNEL(batch_norm_backward_f32)
+KERNEL(batch_norm_activated_backward_f32)
 
 KERNEL(max_pool2d_f32)
 KERNEL(max_pool2d_gather_f32)

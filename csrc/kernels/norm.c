@@ -11,7 +11,7 @@ static int64_t samples_in_block(const tge_batch_norm_params *p)
 
 /* The terms of two sums that are made in one pass. */
 typedef struct { wide first, second; } term_pair;
-typedef term_pair term_function(wide x, wide grad, wide mean);
+typedef term_pair term_function(wide x, wide grad, const float *channel);
 
 static inline wide wide_multiply(wide a, wide b)
 {
@@ -30,9 +30,10 @@ static inline wide wide_first(wide w, int64_t n)
 
 typedef struct { double first, second; } sum_pair;
 
-ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const float *x, const float *grad, float mean, term_function *term)
+/* `channel` is what the terms know of the channel: its mean and, for an activation, scale and beta. */
+ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const float *x, const float *grad, const float *channel,
+                                   term_function *term)
 {
-    const wide means = wide_splat(mean);
     const int64_t together = samples_in_block(p);
     sum_pair sum = {0.0, 0.0};
     for (int64_t sample = 0; sample < p->n; sample += together)
@@ -43,8 +44,8 @@ ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const float *
                 const int64_t row = s * p->n_stride;
                 int64_t i = start;
                 for (; i + 32 <= end; i += 32) {
-                    const term_pair a = term(wide_load(x + row + i), wide_load(grad + row + i), means);
-                    const term_pair b = term(wide_load(x + row + i + 16), wide_load(grad + row + i + 16), means);
+                    const term_pair a = term(wide_load(x + row + i), wide_load(grad + row + i), channel);
+                    const term_pair b = term(wide_load(x + row + i + 16), wide_load(grad + row + i + 16), channel);
                     even.first = wide_add(even.first, a.first);
                     even.second = wide_add(even.second, a.second);
                     odd.first = wide_add(odd.first, b.first);
@@ -52,7 +53,7 @@ ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const float *
                 }
                 for (; i < end; i += 16) {
                     const int64_t n = min_i64(16, end - i);
-                    const term_pair a = term(wide_load_part(x + row + i, n), wide_load_part(grad + row + i, n), means);
+                    const term_pair a = term(wide_load_part(x + row + i, n), wide_load_part(grad + row + i, n), channel);
                     even.first = wide_add(even.first, wide_first(a.first, n));
                     even.second = wide_add(even.second, wide_first(a.second, n));
                 }
@@ -77,16 +78,16 @@ static void each_channel(void (*body)(void *, int64_t), void *const *operand, co
     tge_parallel(ceil_div(p->c, w.channels_in_chunk), body, &w);
 }
 
-static inline term_pair term_value(wide x, wide grad, wide mean)
+static inline term_pair term_value(wide x, wide grad, const float *channel)
 {
-    (void)grad, (void)mean;
+    (void)grad, (void)channel;
     return (term_pair){x, wide_splat(0.0f)};
 }
 
-static inline term_pair term_deviation(wide x, wide grad, wide mean)
+static inline term_pair term_deviation(wide x, wide grad, const float *channel)
 {
     (void)grad;
-    const wide d = wide_subtract(x, mean);
+    const wide d = wide_subtract(x, wide_splat(channel[0]));
     return (term_pair){d, wide_multiply(d, d)};
 }
 
@@ -99,9 +100,9 @@ static void stats_channels(void *context, int64_t chunk)
     const int64_t last = min_i64((chunk + 1) * w->channels_in_chunk, p->c);
     for (int64_t c = chunk * w->channels_in_chunk; c < last; c++) {
         const float *x = (const float *)w->operand[2] + c * p->c_stride;
-        mean[c] = (float)(sum_channel(p, x, x, 0.0f, term_value).first / count);
+        mean[c] = (float)(sum_channel(p, x, x, NULL, term_value).first / count);
         /* The mean deviation is what rounding took from the mean. */
-        const sum_pair deviation = sum_channel(p, x, x, mean[c], term_deviation);
+        const sum_pair deviation = sum_channel(p, x, x, &mean[c], term_deviation);
         const double shift = deviation.first / count, square = deviation.second / count;
         var[c] = (float)(square - shift * shift);
     }
@@ -123,6 +124,28 @@ typedef struct {
     int64_t rows_in_chunk;
 } norm_rows;
 
+static inline vf identity(vf y) { return y; }
+
+/* One loop an activation, chosen outside it. */
+#define APPLY_ROW(name, activation) \
+    static void name(float *y, const float *x, int64_t n, float mean, float scale, float beta) \
+    { \
+        for (int64_t i = 0; i < n; i += VL) \
+            vstore_upto(y + i, n - i, activation((vload_upto(x + i, n - i) - mean) * scale + beta)); \
+    }
+
+APPLY_ROW(apply_plain, identity)
+APPLY_ROW(apply_relu, relu)
+APPLY_ROW(apply_relu6, relu6)
+
+#undef APPLY_ROW
+
+static void (*const apply_row[])(float *, const float *, int64_t, float, float, float) = {
+    [TGE_NO_ACTIVATION] = apply_plain,
+    [TGE_ACTIVATION_RELU] = apply_relu,
+    [TGE_ACTIVATION_RELU6] = apply_relu6,
+};
+
 /* Rows of one sample and channel, in the order of memory. */
 static void apply_rows(void *context, int64_t chunk)
 {
@@ -134,11 +157,8 @@ static void apply_rows(void *context, int64_t chunk)
         const int64_t c = p->c_stride > p->n_stride ? row / p->n : row % p->c;
         const int64_t n = p->c_stride > p->n_stride ? row % p->n : row / p->c;
         const int64_t start = n * p->n_stride + c * p->c_stride;
-        const float *x = (const float *)w->operand[1] + start;
-        float *y = (float *)w->operand[0] + start;
-        const float scale = norm_scale(gamma[c], var[c], p->eps), m = mean[c], b = beta[c];
-        for (int64_t i = 0; i < p->inner; i += VL)
-            vstore_upto(y + i, p->inner - i, (vload_upto(x + i, p->inner - i) - m) * scale + b);
+        apply_row[p->activation]((float *)w->operand[0] + start, (const float *)w->operand[1] + start, p->inner, mean[c],
+                                 norm_scale(gamma[c], var[c], p->eps), beta[c]);
     }
 }
 
@@ -152,40 +172,74 @@ static int64_t batch_norm_apply_f32(void *const *operand, const void *params)
 
 /* ---- gradient: gx = scale * (gy - mean(gy) - (x - mean) * rstd^2 * mean(gy * (x - mean))) ---- */
 
-static inline term_pair term_gradient(wide x, wide grad, wide mean)
+/* The gradient where the activation let it through. `channel` is mean, scale, beta; y is made again as it was. */
+static inline vf through_all(vf grad, vf d, const float *channel)
 {
-    return (term_pair){grad, wide_multiply(grad, wide_subtract(x, mean))};
+    (void)d, (void)channel;
+    return grad;
+}
+static inline vf through_relu(vf grad, vf d, const float *channel) { return relu_backward(grad, d * channel[1] + channel[2]); }
+static inline vf through_relu6(vf grad, vf d, const float *channel) { return relu6_backward(grad, d * channel[1] + channel[2]); }
+
+typedef vf through_function(vf grad, vf d, const float *channel);
+
+ALWAYS_INLINE term_pair term_gradient(wide x, wide grad, const float *channel, through_function *through)
+{
+    const wide d = wide_subtract(x, wide_splat(channel[0]));
+    for (int i = 0; i < 16 / VL; i++)
+        grad.part[i] = through(grad.part[i], d.part[i], channel);
+    return (term_pair){grad, wide_multiply(grad, d)};
 }
 
-static void backward_channels(void *context, int64_t chunk)
+ALWAYS_INLINE void backward_channel(const norm_channels *w, int64_t c, const float *beta, term_function *term, through_function *through)
 {
-    const norm_channels *w = context;
     const tge_batch_norm_params *p = w->p;
     float *grad_gamma = w->operand[1], *grad_beta = w->operand[2];
     const float *mean = w->operand[5], *var = w->operand[6], *gamma = w->operand[7];
-    const double count = (double)(p->n * p->inner);
-    const int64_t last = min_i64((chunk + 1) * w->channels_in_chunk, p->c);
-    for (int64_t c = chunk * w->channels_in_chunk; c < last; c++) {
-        float *grad_x = (float *)w->operand[0] + c * p->c_stride;
-        const float *grad = (const float *)w->operand[3] + c * p->c_stride, *x = (const float *)w->operand[4] + c * p->c_stride;
-        const sum_pair sum = sum_channel(p, x, grad, mean[c], term_gradient);
-        const double inverse = 1.0 / ((double)var[c] + p->eps);
-        grad_beta[c] = (float)sum.first;
-        grad_gamma[c] = (float)(sum.second * sqrt(inverse));
+    const double count = (double)(p->n * p->inner), inverse = 1.0 / ((double)var[c] + p->eps);
+    const float scale = norm_scale(gamma[c], var[c], p->eps), channel[] = {mean[c], scale, beta ? beta[c] : 0.0f};
+    float *grad_x = (float *)w->operand[0] + c * p->c_stride;
+    const float *grad = (const float *)w->operand[3] + c * p->c_stride, *x = (const float *)w->operand[4] + c * p->c_stride;
 
-        const float scale = norm_scale(gamma[c], var[c], p->eps), m = mean[c];
-        const float grad_mean = (float)(sum.first / count), slope = (float)(sum.second / count * inverse);
-        for (int64_t n = 0; n < p->n; n++)
-            for (int64_t i = 0; i < p->inner; i += VL) {
-                const int64_t at = n * p->n_stride + i, left = p->inner - i;
-                const vf d = vload_upto(x + at, left) - m;
-                vstore_upto(grad_x + at, left, (vload_upto(grad + at, left) - grad_mean - d * slope) * scale);
-            }
-    }
+    const sum_pair sum = sum_channel(p, x, grad, channel, term);
+    grad_beta[c] = (float)sum.first;
+    grad_gamma[c] = (float)(sum.second * sqrt(inverse));
+
+    const float grad_mean = (float)(sum.first / count), slope = (float)(sum.second / count * inverse);
+    for (int64_t n = 0; n < p->n; n++)
+        for (int64_t i = 0; i < p->inner; i += VL) {
+            const int64_t at = n * p->n_stride + i, left = p->inner - i;
+            const vf d = vload_upto(x + at, left) - channel[0];
+            const vf g = through(vload_upto(grad + at, left), d, channel);
+            vstore_upto(grad_x + at, left, (g - grad_mean - d * slope) * scale);
+        }
 }
+
+#define BACKWARD_CHANNELS(name, beta, through) \
+    static term_pair name##_term(wide x, wide grad, const float *channel) { return term_gradient(x, grad, channel, through); } \
+    static void name(void *context, int64_t chunk) \
+    { \
+        const norm_channels *w = context; \
+        const int64_t last = min_i64((chunk + 1) * w->channels_in_chunk, w->p->c); \
+        for (int64_t c = chunk * w->channels_in_chunk; c < last; c++) \
+            backward_channel(w, c, beta, name##_term, through); \
+    }
+
+BACKWARD_CHANNELS(backward_plain, NULL, through_all)
+BACKWARD_CHANNELS(backward_relu, w->operand[8], through_relu)
+BACKWARD_CHANNELS(backward_relu6, w->operand[8], through_relu6)
+
+#undef BACKWARD_CHANNELS
 
 static int64_t batch_norm_backward_f32(void *const *operand, const void *params)
 {
-    each_channel(backward_channels, operand, params);
+    each_channel(backward_plain, operand, params);
+    return 0;
+}
+
+static int64_t batch_norm_activated_backward_f32(void *const *operand, const void *params)
+{
+    const tge_batch_norm_params *p = params;
+    each_channel(p->activation == TGE_ACTIVATION_RELU ? backward_relu : backward_relu6, operand, p);
     return 0;
 }

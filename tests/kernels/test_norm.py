@@ -24,8 +24,9 @@ class Channels:
     def _memory(self, x):
         return np.ascontiguousarray(x.transpose(self.order))
 
-    def _call(self, name, images, channels, inputs):
+    def _call(self, name, images, channels, inputs, activation="TGE_NO_ACTIVATION"):
         c = self.x.shape[1]
+        self.fields["activation"] = activation
         outputs = [(self._memory(self.x).shape, np.float32)] * images
         outputs += [((c,), np.float32)] * channels
         status, results = call(name, "tge_batch_norm_params", self.fields, outputs, inputs)
@@ -35,8 +36,13 @@ class Channels:
     def stats(self):
         return self._call("batch_norm_stats_f32", 0, 2, [self._memory(self.x)])
 
-    def apply(self, *channels):
-        return self._call("batch_norm_apply_f32", 1, 0, [self._memory(self.x), *channels])[0]
+    def apply(self, *channels, activation="TGE_NO_ACTIVATION"):
+        inputs = [self._memory(self.x), *channels]
+        return self._call("batch_norm_apply_f32", 1, 0, inputs, activation)[0]
+
+    def activated_backward(self, grad, *channels, activation):
+        inputs = [self._memory(grad), self._memory(self.x), *channels]
+        return self._call("batch_norm_activated_backward_f32", 1, 2, inputs, activation)
 
     def backward(self, grad, *channels):
         inputs = [self._memory(grad), self._memory(self.x), *channels]
@@ -133,3 +139,26 @@ def test_batch_norm_keeps_what_is_not_finite_in_its_channel(isa, value):
 def test_batch_norm_of_no_channels(isa):
     mean, var = Channels(np.zeros((4, 0, 5), np.float32), True).stats()
     assert mean.size == var.size == 0
+
+
+ACTIVATIONS = {
+    "TGE_ACTIVATION_RELU": (lambda y: np.maximum(y, 0), lambda y: y > 0),
+    "TGE_ACTIVATION_RELU6": (lambda y: np.minimum(np.maximum(y, 0), 6), lambda y: (y > 0) & (y < 6)),
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(2, 3, 49), (5, 2, 16), (40, 33, 700)])
+@pytest.mark.parametrize("channel_major", [False, True])
+def test_activation_on_the_way_is_the_activation_afterwards(isa, activation, shape, channel_major):
+    images = Channels(normal(shape), channel_major)
+    forward, passes = ACTIVATIONS[activation]
+    mean, var = images.stats()
+    gamma, beta, grad = normal(shape[1], 1) * 4, normal(shape[1], 2), normal(shape, 3)
+    plain = images.apply(mean, var, gamma, beta)
+    assert same_numbers(images.apply(mean, var, gamma, beta, activation=activation), forward(plain))
+    masked = np.where(passes(plain), grad, np.float32(0))
+    expected = images.backward(masked, mean, var, gamma)
+    found = images.activated_backward(grad, mean, var, gamma, beta, activation=activation)
+    for a, b in zip(found, expected, strict=True):
+        assert same_numbers(a, b)

@@ -63,7 +63,7 @@ def test_an_arena_painted_before_the_run_is_written_up_to_its_end_and_no_further
 def test_saved_lists_what_backward_reads():
     step, batch = make_step([])
     saved = {s.name: s for s in step.plan(*batch).saved()}
-    assert saved["0.add"].readers == ("batch_norm_backward",)
+    assert saved["0.add"].readers == ("batch_norm_activated_backward",)
     assert saved["0.add"].nbytes == 4 * 8 * 16 * 16 * 4
     assert any(name.endswith("max_pool2d.1") for name in saved)
     assert not any("dropout" in name and saved[name].readers == ("dropout",) for name in saved)

@@ -100,6 +100,7 @@ def _define(
             vjp,
             differentiable=vjp is not None,
             kernel=_strided(kernel, f"TGE_{code or name.upper()}"),
+            chain=f"TGE_{code or name.upper()}" if kernel == "elementwise_" else None,
             inplace=tuple((0, i) for i in range(arity)) if infer in (_floats, _same_type) else (),
         )
     )
@@ -258,6 +259,8 @@ _HARDSWISH = _define(
     "hardswish", 1, _hardswish, lambda node, g: (hardswish_backward(g[0], node.inputs[0]),)
 )
 
+RELU, RELU6 = _RELU, _RELU6
+
 # Their derivatives are ops of their own (one pass, no mask value), linear in the gradient.
 
 
@@ -287,6 +290,8 @@ _RELU6_BACKWARD = _define(
 _HARDSWISH_BACKWARD = _define(
     "hardswish_backward", 2, lambda g, x: g * _hardswish_slope(x), _hardswish_backward_vjp
 )
+
+RELU_BACKWARD, RELU6_BACKWARD = _RELU_BACKWARD, _RELU6_BACKWARD
 
 exp = _function(_EXP, floating=True)
 log = _function(_LOG, floating=True)

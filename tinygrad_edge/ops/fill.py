@@ -8,7 +8,7 @@ from ..dtypes import DType, int32
 from ..graph import Value, emit
 from ..op import Kernel, Op, TensorType, register
 
-_FULL = register(
+FULL = register(
     Op(
         "full",
         lambda *, shape, value, dtype: (TensorType(shape, dtype),),
@@ -41,7 +41,7 @@ _ARANGE = register(
 
 def full(shape: tuple[int, ...], value: float, dtype: DType) -> Value:
     """One number everywhere. The number is structure: it is part of the plan."""
-    return emit(_FULL, shape=tuple(shape), value=value, dtype=dtype).outputs[0]
+    return emit(FULL, shape=tuple(shape), value=value, dtype=dtype).outputs[0]
 
 
 def constant(value: float, dtype: DType) -> Value:

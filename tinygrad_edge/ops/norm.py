@@ -8,19 +8,33 @@ that can be made again from the input and two numbers a channel. One definition 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
 from ..op import Kernel, Op, TensorType, register
-from .elementwise import add, divide, multiply, promote, sqrt, subtract
+from .elementwise import (
+    RELU,
+    RELU6,
+    RELU6_BACKWARD,
+    RELU_BACKWARD,
+    add,
+    divide,
+    multiply,
+    promote,
+    sqrt,
+    subtract,
+)
 from .fill import constant
 from .reduce import mean as mean_over
 from .reduce import sum_
 from .shape import reshape
 
 Gradients = tuple[Value | None, ...]
+FusionRule = Callable[[tuple[Value, ...], tuple[bool, ...]], tuple[Value, ...] | None]
 
 
 def _axes(ndim: int) -> tuple[int, ...]:
@@ -53,7 +67,7 @@ def _stats_type(x: Value) -> tuple[TensorType, ...]:
 
 
 def _apply_type(
-    x: Value, mean: Value, var: Value, gamma: Value, beta: Value, *, eps: float
+    x: Value, mean: Value, var: Value, gamma: Value, beta: Value, *, eps: float, activation: str
 ) -> tuple[TensorType, ...]:
     _check(x, mean, var, gamma, beta)
     return (x.type,)
@@ -65,9 +79,9 @@ def _norm_type(x: Value, gamma: Value, beta: Value, *, eps: float) -> tuple[Tens
 
 
 def _backward_type(
-    gy: Value, x: Value, mean: Value, var: Value, gamma: Value, *, eps: float
+    gy: Value, x: Value, mean: Value, var: Value, gamma: Value, *beta: Value, **_: object
 ) -> tuple[TensorType, ...]:
-    _check(x, mean, var, gamma)
+    _check(x, mean, var, gamma, *beta)
     if gy.type != x.type:
         raise ShapeError("the output gradient must have the input's type")
     return x.type, gamma.type, gamma.type
@@ -83,15 +97,16 @@ def _stats(x: np.ndarray) -> tuple[np.ndarray, ...]:
     return mean.astype(x.dtype), var.astype(x.dtype)
 
 
-def _apply(x, mean, var, gamma, beta, *, eps: float) -> tuple[np.ndarray, ...]:
+def _apply(x, mean, var, gamma, beta, *, eps: float, activation: str) -> tuple[np.ndarray, ...]:
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
     centred = x - _channelwise(mean, x.ndim)
-    return (centred * _channelwise(scale, x.ndim) + _channelwise(beta, x.ndim),)
+    y = centred * _channelwise(scale, x.ndim) + _channelwise(beta, x.ndim)
+    return ACTIVATIONS[activation].forward.reference(y) if activation else (y,)
 
 
 def _norm(x, gamma, beta, *, eps: float) -> tuple[np.ndarray, ...]:
     mean, var = _stats(x)
-    return (*_apply(x, mean, var, gamma, beta, eps=eps), mean, var)
+    return (*_apply(x, mean, var, gamma, beta, eps=eps, activation=""), mean, var)
 
 
 def _backward(gy, x, mean, var, gamma, *, eps: float) -> tuple[np.ndarray, ...]:
@@ -102,6 +117,12 @@ def _backward(gy, x, mean, var, gamma, *, eps: float) -> tuple[np.ndarray, ...]:
     n = x.size // x.shape[1]
     pulled = _channelwise(grad_beta / n, ndim) + normal * _channelwise(grad_gamma / n, ndim)
     return (gy - pulled) * _channelwise(gamma * rstd, ndim), grad_gamma, grad_beta
+
+
+def _activated_backward(gy, x, mean, var, gamma, beta, *, eps: float, activation: str):
+    (y,) = _apply(x, mean, var, gamma, beta, eps=eps, activation=activation)
+    (gy,) = ACTIVATIONS[activation].backward.reference(gy, y)
+    return _backward(gy, x, mean, var, gamma, eps=eps)
 
 
 # ---- the same from simpler ops: their derivatives ----
@@ -119,16 +140,17 @@ def _rstd(var: Value, eps: float) -> Value:
 
 
 def _decompose_apply(
-    x: Value, mean: Value, var: Value, gamma: Value, beta: Value, *, eps: float
+    x: Value, mean: Value, var: Value, gamma: Value, beta: Value, *, eps: float, activation: str
 ) -> tuple[Value, ...]:
     scale = multiply(gamma, _rstd(var, eps))
     centred = subtract(x, _per_channel(mean, x))
-    return (add(multiply(centred, _per_channel(scale, x)), _per_channel(beta, x)),)
+    y = add(multiply(centred, _per_channel(scale, x)), _per_channel(beta, x))
+    return emit(ACTIVATIONS[activation].forward, y).outputs if activation else (y,)
 
 
 def _decompose_norm(x: Value, gamma: Value, beta: Value, *, eps: float) -> tuple[Value, ...]:
     mean, var = emit(_STATS, x).outputs
-    return (*emit(_APPLY, x, mean, var, gamma, beta, eps=eps).outputs, mean, var)
+    return batch_norm_apply(x, mean, var, gamma, beta, eps), mean, var
 
 
 def _decompose_backward(
@@ -145,6 +167,22 @@ def _decompose_backward(
     )
     scale = multiply(gamma, rstd)
     return multiply(subtract(gy, pulled), _per_channel(scale, x)), grad_gamma, grad_beta
+
+
+def _decompose_activated_backward(
+    gy: Value,
+    x: Value,
+    mean: Value,
+    var: Value,
+    gamma: Value,
+    beta: Value,
+    *,
+    eps: float,
+    activation: str,
+) -> tuple[Value, ...]:
+    (y,) = emit(_APPLY, x, mean, var, gamma, beta, eps=eps, activation=activation).outputs
+    (gy,) = emit(ACTIVATIONS[activation].backward, gy, y).outputs
+    return emit(_BACKWARD, gy, x, mean, var, gamma, eps=eps).outputs
 
 
 def _norm_vjp(node: Node, g: Gradients) -> Gradients:
@@ -165,6 +203,22 @@ def _norm_vjp(node: Node, g: Gradients) -> Gradients:
     return grad_x, grad_gamma, grad_beta
 
 
+# ---- activations that the kernels can apply on the way ----
+
+
+class Activation(NamedTuple):
+    """An activation whose derivative follows from its output."""
+
+    forward: Op
+    backward: Op
+    code: str
+
+
+ACTIVATIONS = {
+    "relu": Activation(RELU, RELU_BACKWARD, "TGE_ACTIVATION_RELU"),
+    "relu6": Activation(RELU6, RELU6_BACKWARD, "TGE_ACTIVATION_RELU6"),
+}
+
 # ---- records ----
 
 
@@ -176,6 +230,8 @@ def _kernel(which: int) -> object:
         inner = math.prod(rest)
         fields = {"n": n, "c": c, "inner": inner, "n_stride": c * inner, "c_stride": inner}
         fields["eps"] = node.attrs.get("eps", 0.0)
+        activation = node.attrs.get("activation")
+        fields["activation"] = ACTIVATIONS[activation].code if activation else "TGE_NO_ACTIVATION"
         return Kernel(f"{node.op.name}_f32", "tge_batch_norm_params", fields)
 
     return bind
@@ -212,6 +268,16 @@ _BACKWARD = register(
         flops=lambda node: 10 * node.inputs[1].size,
     )
 )
+_ACTIVATED_BACKWARD = register(
+    Op(
+        "batch_norm_activated_backward",
+        _backward_type,
+        _activated_backward,
+        decompose=_decompose_activated_backward,
+        kernel=_kernel(1),
+        flops=lambda node: 14 * node.inputs[1].size,
+    )
+)
 _NORM = register(
     Op(
         "batch_norm",
@@ -233,4 +299,43 @@ def batch_norm(x: Value, gamma: Value, beta: Value, eps: float) -> tuple[Value, 
 
 def batch_norm_apply(x: Value, mean: Value, var: Value, gamma: Value, beta: Value, eps: float) -> Value:
     """Normalise by given statistics."""
-    return emit(_APPLY, *promote(x, mean, var, gamma, beta, floating=True), eps=eps).outputs[0]
+    inputs = promote(x, mean, var, gamma, beta, floating=True)
+    return emit(_APPLY, *inputs, eps=eps, activation="").outputs[0]
+
+
+# ---- fusion: equal bits in fewer passes ----
+
+
+def _fuse_forward(name: str) -> FusionRule:
+    """Apply the activation while normalising."""
+
+    def fuse(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[Value, ...] | None:
+        made = inputs[0].node
+        if not sole[0] or made.op is not _APPLY or made.attrs["activation"]:
+            return None
+        return emit(_APPLY, *made.inputs, eps=made.attrs["eps"], activation=name).outputs
+
+    return fuse
+
+
+def _fuse_backward(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[Value, ...] | None:
+    """Mask the gradient on the way instead of reading the activated output."""
+    masked, *normed = inputs
+    for name, activation in ACTIVATIONS.items():
+        if not sole[0] or masked.node.op is not activation.backward:
+            continue
+        grad, y = masked.node.inputs
+        applied = y.node
+        if applied.op is not _APPLY or applied.attrs["activation"] != name:
+            continue
+        if list(applied.inputs[:4]) == normed:
+            attrs = {"eps": applied.attrs["eps"], "activation": name}
+            return emit(_ACTIVATED_BACKWARD, grad, *applied.inputs, **attrs).outputs
+    return None
+
+
+#: For an op, rules that give its outputs from what made its inputs; `sole` says which inputs it alone reads.
+FUSIONS: dict[Op, FusionRule] = {
+    **{activation.forward: _fuse_forward(name) for name, activation in ACTIVATIONS.items()},
+    _BACKWARD: _fuse_backward,
+}

@@ -50,6 +50,11 @@ def contiguous_copy(value: Value) -> Kernel:
     return copy_kernel(value, (value.size,), ((1,), 0), ((1,), 0))
 
 
+def _contiguous(x: np.ndarray) -> np.ndarray:
+    """Row-major memory; unlike np.ascontiguousarray it leaves 0-d arrays 0-d."""
+    return np.asarray(x, order="C")
+
+
 # ---- reshape: the same memory ----
 
 _RESHAPE = register(
@@ -114,7 +119,7 @@ _TRANSPOSE = register(
     Op(
         "transpose",
         _transposed,
-        lambda x, *, axes: (np.ascontiguousarray(x.transpose(axes)),),
+        lambda x, *, axes: (_contiguous(x.transpose(axes)),),
         lambda node, g: (transpose(g[0], tuple(int(a) for a in np.argsort(node.attrs["axes"]))),),
         kernel=_transpose_kernel,
         flops=lambda node: 0,
@@ -149,7 +154,7 @@ _BROADCAST_TO = register(
     Op(
         "broadcast_to",
         _broadcast,
-        lambda x, *, shape: (np.ascontiguousarray(np.broadcast_to(x, shape)),),
+        lambda x, *, shape: (_contiguous(np.broadcast_to(x, shape)),),
         lambda node, g: (g[0],),  # the engine sums it back
         kernel=_broadcast_kernel,
         flops=lambda node: 0,
@@ -198,7 +203,7 @@ _SLICE = register(
         "slice",
         _sliced,
         lambda x, *, start, stop, step: (
-            np.ascontiguousarray(x[tuple(map(slice, start, stop, step))]),
+            _contiguous(x[tuple(map(slice, start, stop, step))]),
         ),
         _slice_vjp,
         kernel=_slice_kernel,
@@ -288,7 +293,7 @@ _FLIP = register(
     Op(
         "flip",
         lambda x, *, axes: (x.type,),
-        lambda x, *, axes: (np.ascontiguousarray(np.flip(x, axes)),),
+        lambda x, *, axes: (_contiguous(np.flip(x, axes)),),
         lambda node, g: (flip(g[0], node.attrs["axes"]),),
         kernel=_flip_kernel,
         flops=lambda node: 0,

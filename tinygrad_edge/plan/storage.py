@@ -274,7 +274,7 @@ class _Store:
         """The memory of an input that is read here for the last time, if the op may write over it."""
         lives, places = self.lives, self.storage.places
         for index, i in moment.node.op.inplace:
-            if index != value.index:
+            if index != value.index or i >= len(moment.node.inputs):
                 continue
             old = lives.root[moment.node.inputs[i]]
             place = places[old]

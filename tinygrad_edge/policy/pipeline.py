@@ -9,6 +9,7 @@ from typing import ClassVar
 from ..autodiff import differentiate
 from ..errors import GraphError
 from ..graph import ASSIGN, GRADIENT, Graph, Node, Value, marked, verify
+from .fuse import fuse_chains, fuse_patterns
 
 __all__ = ["PHASES", "Policy", "lower_composites", "rewrite"]
 
@@ -74,10 +75,11 @@ def _checks_early(nodes: Sequence[Node]) -> list[Node]:
     return order
 
 
-_BUILT_IN: dict[str, Callable[[Graph], Graph]] = {
-    "autodiff": differentiate,
-    "lower": lower_composites,
-    "schedule": checks_first,
+#: What each phase does before the user's policies.
+_BUILT_IN: dict[str, tuple[Callable[[Graph], Graph], ...]] = {
+    "autodiff": (differentiate,),
+    "lower": (lower_composites, fuse_patterns, fuse_chains),
+    "schedule": (checks_first,),
 }
 
 
@@ -90,10 +92,7 @@ def rewrite(graph: Graph, policies: Sequence[Policy]) -> Graph:
         A rewrite broke a rule of graphs; the message names it.
     """
     for phase in PHASES:
-        steps: list[Callable[[Graph], Graph]] = [p for p in policies if p.phase == phase]
-        if phase in _BUILT_IN:
-            steps.insert(0, _BUILT_IN[phase])
-        for step in steps:
+        for step in (*_BUILT_IN.get(phase, ()), *(p for p in policies if p.phase == phase)):
             try:
                 graph = verify(step(graph))
             except GraphError as error:

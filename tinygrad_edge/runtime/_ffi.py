@@ -155,9 +155,15 @@ def params(struct: str, fields: Mapping[str, Any]) -> bytes:
     fields : mapping
         Numbers, lists of numbers, or names of enumerators (``"TGE_ADD"``); what is absent is 0.
     """
-    lib = library()
-    values = {k: getattr(lib, v) if isinstance(v, str) else v for k, v in fields.items()}
+    values = {name: _numbers(field) for name, field in fields.items()}
     return bytes(ffi.buffer(ffi.new(f"{struct} *", values)))
+
+
+def _numbers(field: Any) -> Any:
+    """A field with the values of the enumerators that it names."""
+    if isinstance(field, str):
+        return getattr(library(), field)
+    return [_numbers(f) for f in field] if isinstance(field, list | tuple) else field
 
 
 def kernel_names() -> list[str]:
