@@ -2,13 +2,14 @@
 
 import gzip
 import os
-import resource
 
 import numpy as np
 import pytest
 from cli.process import run
 
 import tinygrad_edge as te
+
+resource = pytest.importorskip("resource")
 
 SHORT = ("--model", "tiny", "--epochs", "1", "--batch", "512")
 

@@ -45,6 +45,7 @@ def test_killed_run_ends_with_the_same_bits_whatever_the_threads(undisturbed, tm
     assert (code, err) == (0, "")
     assert results(tmp_path) == undisturbed[0]
     assert out.splitlines()[-1] == undisturbed[1]
+    assert len(list((tmp_path / "run").iterdir())) == 3  # nothing half-written is left
 
 
 def test_interrupted_run_finishes_its_step_and_says_how_to_continue(undisturbed, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .. import optim
 from ..tensor import Parameter
 
-__all__ = ["OPTIMIZERS", "RECIPES", "WARMUP", "Method", "Recipe"]
+__all__ = ["GENERAL", "OPTIMIZERS", "RECIPES", "WARMUP", "Method", "Recipe"]
 
 
 class Recipe(NamedTuple):
@@ -31,6 +31,9 @@ class Method(NamedTuple):
         """Make the optimizer."""
         return self.make(parameters, lr=lr, **self.options)
 
+
+#: Where no data set asks for anything else.
+GENERAL = Recipe(model="cnn", epochs=20, batch=64, optimizer="sgd")
 
 RECIPES = {
     "digits": Recipe(model="cnn", epochs=30, batch=64, optimizer="sgd"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ class Run:
 
     def save(self, objects: Iterable[snapshot.Stateful], record: Record) -> None:
         """Replace the snapshot."""
-        snapshot.save(self.snapshot, objects, record.metadata())
+        metadata = {**record.metadata(), "version": version("tinygrad-edge")}
+        snapshot.save(self.snapshot, objects, metadata)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a line to the metrics, on disk before this returns."""
@@ -93,10 +95,14 @@ class Run:
             raise FileError(f"cannot write {self.metrics}: {error.strerror}") from error
 
     def repair(self, metrics: Iterable[Mapping[str, Any]]) -> None:
-        """Make the metrics those that the snapshot knows.
+        """Clear up after a process that was killed.
 
-        A process that was killed may have left a torn line, or an epoch that will be run again.
+        It may have left files that have not got their names yet, and in the metrics a torn line or
+        an epoch that will be run again: they become what the snapshot knows.
         """
+        for path in (self.snapshot, self.metrics, self.curves):
+            for unnamed in self.folder.glob(f".{path.name}.*.tmp"):
+                unnamed.unlink(missing_ok=True)
         with atomic_write(self.metrics) as file:
             file.write("".join(json.dumps(row) + "\n" for row in metrics).encode())
 

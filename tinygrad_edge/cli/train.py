@@ -14,7 +14,7 @@ from ..errors import DataError, FileError, NonFiniteError
 from ..runtime import set_threads
 from . import curves
 from .arguments import count, name_of, positive, seed
-from .recipes import OPTIMIZERS, RECIPES
+from .recipes import GENERAL, OPTIMIZERS, RECIPES
 from .record import DataInfo, Progress, Record, Settings
 from .report import Bar, memory_table, progress_bar
 from .run import Run
@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
         "train",
         help="train a model on a data set",
         description=DESCRIPTION,
-        epilog="Data comes from --data-dir, else from TINYGRAD_EDGE_DATA; else it is downloaded.",
+        epilog=_defaults(),
     )
     option = parser.add_argument
     option(
@@ -62,6 +62,18 @@ def add(commands: Any) -> None:
     option("--out", metavar="DIR", help="the run's folder (default: a new runs/DATA-MODEL)")
     option("--resume", metavar="RUN", help="continue the run in this folder, or of this snapshot")
     parser.set_defaults(run=run)
+
+
+def _defaults() -> str:
+    recipes = (
+        f"{name} {r.epochs} epochs of {r.model} in batches of {r.batch} with {r.optimizer}"
+        for name, r in RECIPES.items()
+    )
+    rates = (f"{method.lr:g} with {name}" for name, method in OPTIMIZERS.items())
+    return (
+        f"Unless told otherwise: {'; '.join(recipes)}. The learning rate: {', '.join(rates)}. "
+        "Data comes from --data-dir, else from TINYGRAD_EDGE_DATA; else it is downloaded."
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,9 +108,10 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 def _started(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
     name = args.data or "digits"
-    recipe = RECIPES[name]._asdict()
-    method = OPTIMIZERS[args.optimizer or recipe["optimizer"]]
-    settings = Settings(**{"data": name, "lr": method.lr, "seed": 0, **recipe, **_given(args)})
+    recipe = RECIPES.get(name, GENERAL)
+    method = OPTIMIZERS[args.optimizer or recipe.optimizer]
+    chosen = {"data": name, "lr": method.lr, "seed": 0, **recipe._asdict(), **_given(args)}
+    settings = Settings(**chosen)
     training = Training(settings, data.load(name, args.data_dir))
     training.plan()  # a model that the images do not fit shows before a folder is made
     return Run.new(args.out, f"{name}-{settings.model}"), training, Progress()
