@@ -243,16 +243,26 @@ static inline vq vqinterleave_high(vq a, vq b)
 #endif
 }
 
-/* x[0], x[2], ..., x[2 * VL - 2]; nothing beyond is read. */
-static inline vf vload_even(const float *x)
+/* Even lanes of a, then of b. */
+static inline vf veven(vf a, vf b)
 {
-    vf a = vload(x), b = vload(x + VL - 1);
 #if VL == 16
-    return SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+    return SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
 #elif VL == 8
-    return SHUFFLE(a, b, 0, 2, 4, 6, 9, 11, 13, 15);
+    return SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
 #else
-    return SHUFFLE(a, b, 0, 2, 5, 7);
+    return SHUFFLE(a, b, 0, 2, 4, 6);
+#endif
+}
+
+static inline vf vodd(vf a, vf b)
+{
+#if VL == 16
+    return SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif VL == 8
+    return SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+    return SHUFFLE(a, b, 1, 3, 5, 7);
 #endif
 }
 
@@ -261,8 +271,11 @@ static inline vf vload_strided(const float *x, int64_t stride, int64_t n)
 {
     if (stride == 1)
         return vload_upto(x, n);
-    if (stride == 2 && n >= VL)
-        return vload_even(x);
+    if (stride == 2) {
+        const int64_t floats = 2 * (n < VL ? n : VL) - 1; /* up to the last that is wanted */
+        const vf low = vload_upto(x, floats);
+        return veven(low, floats > VL ? vload_part(x + VL, floats - VL) : (vf){0});
+    }
     vf y = {0};
     for (int i = 0; i < VL; i++)
         if (i < n)

@@ -6,6 +6,8 @@ typedef struct {
     float *grad_weight;
     const float *x, *grad;
     tile_plan tiles;
+    tap_list taps;
+    int64_t multiplier;
     int64_t channels_in_chunk;
 } depthwise_weights;
 
@@ -25,15 +27,22 @@ ALWAYS_INLINE void dot_taps(wide *sum, const int64_t *offset, int taps, const fl
         sum[t] = running[t];
 }
 
-/* The lanes are emptied into doubles whenever they have taken up TILE_FLOATS products: a lane adds at most 512 of them. */
+static void dot_tiles(wide *sum, const tap_list *taps, const float *x, const float *grad, int64_t n)
+{
+    int64_t t = 0;
+    for (; t + 4 <= taps->count; t += 4)
+        dot_taps(sum + t, taps->offset + t, 4, x, grad, n);
+    for (; t < taps->count; t++)
+        dot_taps(sum + t, taps->offset + t, 1, x, grad, n);
+}
+
+/* The gradient's tile has the pitch of the input's, with zeros where a run computes what nobody stores. The lanes are emptied into doubles
+ * whenever they have taken up TILE_FLOATS products, so that a lane adds at most 512 of them. */
 static void depthwise_weights_tiled(const depthwise_weights *w, int64_t channel)
 {
     const tge_conv2d_params *p = w->p;
     const tile_plan *t = &w->tiles;
-    int64_t offset[MAX_TAPS], taps = 0;
-    for (int64_t r = 0; r < p->r; r++)
-        for (int64_t s = 0; s < p->s; s++)
-            offset[taps++] = tap_offset(t, p, r, s);
+    const int64_t taps = w->taps.count;
     wide lanes[MAX_TAPS];
     double total[MAX_TAPS] = {0};
     for (int64_t i = 0; i < taps; i++)
@@ -42,26 +51,22 @@ static void depthwise_weights_tiled(const depthwise_weights *w, int64_t channel)
 
     tile_buffer input = {{0}}, gradient = {{0}}; /* the slack meets zeros of the other operand, and must not be NaN */
     for (int64_t sample = 0; sample < p->n; sample++) {
-        const float *x = w->x + sample * p->x_n_stride + channel / (p->k / p->c) * p->x_c_stride;
+        const float *x = w->x + sample * p->x_n_stride + channel / w->multiplier * p->x_c_stride;
         const float *grad = w->grad + sample * p->y_n_stride + channel * p->y_c_stride;
         for (int64_t row = 0; row < t->height; row += t->rows)
             for (int64_t column = 0; column < t->width; column += t->columns) {
                 const int64_t rows = min_i64(t->rows, t->height - row), columns = min_i64(t->columns, t->width - column);
                 const int64_t n = rows * t->pitch;
                 fill_phases(input.at, t, p, x, row, column, rows);
-                fill_tile(gradient.at, rows, t->pitch, grad, p->p, column + columns, p->q, row, column, 1, 1);
+                fill_tile(gradient.at, rows, t->pitch, grad, p->p, column + columns, p->q, row, column);
                 for (int64_t i = 0; i < 16; i += VL)
                     vstore(gradient.at + n + i, vsplat(0.0f));
-                int64_t i = 0;
-                for (; i + 4 <= taps; i += 4)
-                    dot_taps(lanes + i, offset + i, 4, input.at, gradient.at, n);
-                for (; i < taps; i++)
-                    dot_taps(lanes + i, offset + i, 1, input.at, gradient.at, n);
+                dot_tiles(lanes, &w->taps, input.at, gradient.at, n);
                 taken += n;
                 if (taken < TILE_FLOATS)
                     continue;
                 taken = 0;
-                for (i = 0; i < taps; i++) {
+                for (int64_t i = 0; i < taps; i++) {
                     total[i] += wide_sum(lanes[i]);
                     lanes[i] = wide_splat(0.0f);
                 }
@@ -83,7 +88,7 @@ static void depthwise_weights_plain(const depthwise_weights *w, int64_t channel)
                     const int64_t i = row * p->stride_h + r * p->dilation_h - p->pad_h;
                     if (i < 0 || i >= p->h)
                         continue;
-                    const float *x = w->x + sample * p->x_n_stride + channel / (p->k / p->c) * p->x_c_stride + i * p->w;
+                    const float *x = w->x + sample * p->x_n_stride + channel / w->multiplier * p->x_c_stride + i * p->w;
                     const float *grad = w->grad + sample * p->y_n_stride + channel * p->y_c_stride + row * p->q;
                     for (int64_t column = 0; column < p->q; column++) {
                         const int64_t j = column * p->stride_w + s * p->dilation_w - p->pad_w;
@@ -108,9 +113,13 @@ static void depthwise_weights_plain_chunk(void *context, int64_t chunk) { each_w
 static int64_t depthwise_conv2d_backward_weights_f32(void *const *operand, const void *params)
 {
     const tge_conv2d_params *p = params;
-    depthwise_weights w = {.p = p, .grad_weight = operand[0], .x = operand[1], .grad = operand[2]};
+    if (p->k == 0)
+        return 0;
+    depthwise_weights w = {.p = p, .grad_weight = operand[0], .x = operand[1], .grad = operand[2], .multiplier = p->k / p->c};
     w.channels_in_chunk = max_i64(1, CHUNK / max_i64(1, p->n * p->p * p->q));
     const int tiled = p->p * p->q > 0 && plan_tiles(&w.tiles, p, p->p, p->q);
+    if (tiled)
+        list_taps(&w.taps, &w.tiles, p);
     tge_parallel(ceil_div(p->k, w.channels_in_chunk), tiled ? depthwise_weights_tiled_chunk : depthwise_weights_plain_chunk, &w);
     return 0;
 }

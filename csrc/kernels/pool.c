@@ -5,8 +5,6 @@
 
 enum { POOL_COLUMNS = 256 };
 
-static inline int64_t clamp_i64(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
-
 /* The outputs [first, last) of [0, outputs) whose element `tap` of the window lies in the image. */
 static void valid_outputs(int64_t tap, int64_t size, int64_t stride, int64_t pad, int64_t outputs, int64_t *first, int64_t *last)
 {

@@ -9,6 +9,8 @@ enum { MAX_NDIM = 8 };
 /* Elements in one chunk of parallel work: worth waking a thread for, and fine enough to share out. */
 enum { CHUNK = 32768 };
 
+static inline int64_t clamp_i64(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
+
 static inline int64_t product(int32_t ndim, const int64_t *shape)
 {
     int64_t n = 1;

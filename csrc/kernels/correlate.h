@@ -1,0 +1,143 @@
+/* The walk over planes and tiles that depthwise convolution and its gradient by the data share, and the correlation of a tile. */
+#ifndef TGE_CORRELATE_H
+#define TGE_CORRELATE_H
+
+#include "depthwise.h"
+
+typedef struct {
+    const tge_conv2d_params *p;
+    float *y;
+    const float *x, *weight;
+    tile_plan tiles;
+    tap_list taps[MAX_STRIDE * MAX_STRIDE]; /* forward: one list; backward: one a phase */
+    int dense;                              /* 3 or 5: the side of a square window without stride and dilation */
+    int64_t multiplier;
+    int64_t planes, planes_in_chunk, channels;
+    int channel_major;
+} depthwise_walk;
+
+static depthwise_walk make_depthwise(void *const *operand, const tge_conv2d_params *p, int64_t channels)
+{
+    depthwise_walk w = {.p = p, .y = operand[0], .x = operand[1], .weight = operand[2], .multiplier = p->k / p->c,
+                        .planes = p->n * channels, .channels = channels, .channel_major = p->x_c_stride > p->x_n_stride};
+    w.planes_in_chunk = max_i64(1, CHUNK / max_i64(1, p->h * p->w + p->p * p->q));
+    const int64_t steps = p->stride_h * p->stride_w * p->dilation_h * p->dilation_w;
+    if (steps == 1 && p->r == p->s && (p->r == 3 || p->r == 5))
+        w.dense = (int)p->r;
+    return w;
+}
+
+static int64_t run_depthwise(depthwise_walk *w, void (*chunk)(void *, int64_t))
+{
+    tge_parallel(ceil_div(w->planes, w->planes_in_chunk), chunk, w);
+    return 0;
+}
+
+/* Planes in the order of memory. */
+ALWAYS_INLINE void each_plane_of_images(const depthwise_walk *w, int64_t chunk, void (*plane)(const depthwise_walk *, int64_t, int64_t))
+{
+    const int64_t last = min_i64((chunk + 1) * w->planes_in_chunk, w->planes);
+    for (int64_t i = chunk * w->planes_in_chunk; i < last; i++)
+        if (w->channel_major)
+            plane(w, i % w->p->n, i / w->p->n);
+        else
+            plane(w, i / w->channels, i % w->channels);
+}
+
+static inline void copy_floats(float *y, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VL)
+        vstore_upto(y + i, n - i, vload_upto(x + i, n - i));
+}
+
+/* ---- correlation: y[i] = sum of weight * x[i + offset] over the taps, in their order ---- */
+
+/* A run of n outputs, rounded up to whole vectors. */
+static void correlate_run(float *y, int64_t n, const float *x, const tap_list *taps, const float *weight, int accumulate)
+{
+    enum { TOGETHER = 4 };
+    int64_t i = 0;
+    for (; i + TOGETHER * VL <= n; i += TOGETHER * VL) {
+        vf sum[TOGETHER];
+        for (int j = 0; j < TOGETHER; j++)
+            sum[j] = accumulate ? vload(y + i + j * VL) : vsplat(0.0f);
+        for (int64_t t = 0; t < taps->count; t++) {
+            const float *from = x + taps->offset[t] + i;
+            const vf tap_weight = vsplat(weight[taps->index[t]]);
+            _Pragma("GCC unroll 4")
+            for (int j = 0; j < TOGETHER; j++)
+                sum[j] = vfma(tap_weight, vload(from + j * VL), sum[j]);
+        }
+        for (int j = 0; j < TOGETHER; j++)
+            vstore(y + i + j * VL, sum[j]);
+    }
+    for (; i < n; i += VL) {
+        vf sum = accumulate ? vload(y + i) : vsplat(0.0f);
+        for (int64_t t = 0; t < taps->count; t++)
+            sum = vfma(vsplat(weight[taps->index[t]]), vload(x + taps->offset[t] + i), sum);
+        vstore(y + i, sum);
+    }
+}
+
+/* Rows of outputs of a square dense window, whose weights stay in registers; each vector of the input serves all rows that read it. */
+ALWAYS_INLINE void correlate_rows(float *y, int64_t y_pitch, const float *x, int64_t pitch, const float *weight, int64_t columns,
+                                  int window, int rows)
+{
+    vf tap_weight[25];
+    for (int t = 0; t < window * window; t++)
+        tap_weight[t] = vsplat(weight[t]);
+    for (int64_t column = 0; column < columns; column += VL) {
+        vf sum[4] = {{0}};
+        _Pragma("GCC unroll 8")
+        for (int i = 0; i < window + rows - 1; i++)
+            _Pragma("GCC unroll 8")
+            for (int s = 0; s < window; s++) {
+                const vf value = vload(x + i * pitch + s + column);
+                _Pragma("GCC unroll 8")
+                for (int j = 0; j < rows; j++)
+                    if (i >= j && i - j < window)
+                        sum[j] = vfma(tap_weight[(i - j) * window + s], value, sum[j]);
+            }
+        for (int j = 0; j < rows; j++)
+            vstore_upto(y + j * y_pitch + column, columns - column, sum[j]);
+    }
+}
+
+ALWAYS_INLINE void correlate_dense(float *y, int64_t y_pitch, const float *x, int64_t pitch, const float *weight, int64_t rows,
+                                   int64_t columns, int window)
+{
+    int64_t i = 0;
+    for (; i + 4 <= rows; i += 4)
+        correlate_rows(y + i * y_pitch, y_pitch, x + i * pitch, pitch, weight, columns, window, 4);
+    for (; i < rows; i++)
+        correlate_rows(y + i * y_pitch, y_pitch, x + i * pitch, pitch, weight, columns, window, 1);
+}
+
+static void correlate_3x3(float *y, int64_t y_pitch, const float *x, int64_t pitch, const float *weight, int64_t rows, int64_t columns)
+{
+    correlate_dense(y, y_pitch, x, pitch, weight, rows, columns, 3);
+}
+
+static void correlate_5x5(float *y, int64_t y_pitch, const float *x, int64_t pitch, const float *weight, int64_t rows, int64_t columns)
+{
+    correlate_dense(y, y_pitch, x, pitch, weight, rows, columns, 5);
+}
+
+/* A tile of rows x columns outputs: dense windows row by row, all others as one run. */
+static inline void correlate_tile(const depthwise_walk *w, float *y, int64_t y_pitch, const float *tile, const float *weight, int64_t rows,
+                                  int64_t columns)
+{
+    const tile_plan *t = &w->tiles;
+    if (w->dense == 3)
+        correlate_3x3(y, y_pitch, tile, t->pitch, weight, rows, columns);
+    else if (w->dense == 5)
+        correlate_5x5(y, y_pitch, tile, t->pitch, weight, rows, columns);
+    else {
+        tile_buffer output;
+        correlate_run(output.at, rows * t->pitch - t->right, tile, w->taps, weight, 0);
+        for (int64_t i = 0; i < rows; i++)
+            copy_floats(y + i * y_pitch, output.at + i * t->pitch, columns);
+    }
+}
+
+#endif
