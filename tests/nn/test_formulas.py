@@ -149,7 +149,7 @@ def test_batch_norm_evaluates_by_running_statistics(each_runtime, normal):
 
 
 def test_batch_norm_far_from_zero(each_runtime, normal):
-    """Mean 100 and deviation 0.1: a variance from sums of squares in float32 is off by its double."""
+    """Mean 100, deviation 0.1: a variance from float32 sums of squares is off by its double."""
     layer = nn.BatchNorm2d(2)
     x = (normal(8, 2, 4, 4) * 0.1 + 100).astype(np.float32)
     expected = f.normalised(x.astype(np.float64), (0, 2, 3), 1e-5)
@@ -164,7 +164,8 @@ def test_batch_norm_far_from_zero(each_runtime, normal):
 def test_layers_take_arrays_and_integers(normal):
     images = np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4)
     layer = nn.Conv2d(1, 2, 3)
-    assert np.array_equal(layer(images).numpy(), layer(te.Tensor(images.astype(np.float32))).numpy())
+    same = te.Tensor(images.astype(np.float32))
+    assert np.array_equal(layer(images).numpy(), layer(same).numpy())
 
 
 def test_float64_stays_float64_in_the_numpy_runtime():

@@ -280,7 +280,7 @@ def test_seeds_may_be_of_any_size():
     ids=["linear", "conv2d", "depthwise"],
 )
 def test_weights_start_uniform_as_in_pytorch(layer, fan_in):
-    # torch.nn.init.kaiming_uniform_(a=sqrt(5)): gain sqrt(2 / (1 + 5)), bound gain * sqrt(3 / fan_in).
+    # torch.nn.init.kaiming_uniform_(a=sqrt(5)): gain sqrt(2 / (1 + 5)), bound gain sqrt(3 / fan).
     bound = np.sqrt(2 / 6) * np.sqrt(3 / fan_in)
     weight = layer.weight.numpy().ravel()
     assert abs(weight).max() <= bound * (1 + 1e-6) and abs(layer.bias.numpy()).max() <= bound

@@ -176,11 +176,9 @@ class ReduceLROnPlateau:
     def step(self, metric: float) -> None:
         """Take a new value of the metric (NaN is no better), and reduce the rate if it is time."""
         metric = float(metric)
-        if self.mode == "min":
-            better = metric < self.best * (1 - self.threshold)
-        else:
-            better = metric > self.best * (1 + self.threshold)
-        if better:
+        margin = self.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
+        less, more = (metric, self.best) if self.mode == "min" else (self.best, metric)
+        if less < more - margin:
             self.best, self.bad_steps = metric, 0
             return
         self.bad_steps += 1
