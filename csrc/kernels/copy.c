@@ -115,6 +115,37 @@ ALWAYS_INLINE void copy_matrix(char *y, const char *x, int64_t rows, int64_t col
         }
 }
 
+/* y[i][j] = x[j][i] for rows and columns that are multiples of VL. */
+static void transpose_squares(float *y, int64_t y_pitch, const float *x, int64_t x_pitch, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i += VL)
+        for (int64_t j = 0; j < columns; j += VL) {
+            vf square[VL];
+            _Pragma("GCC unroll 16")
+            for (int k = 0; k < VL; k++)
+                square[k] = vload(x + (j + k) * x_pitch + i);
+            vtranspose(square);
+            _Pragma("GCC unroll 16")
+            for (int k = 0; k < VL; k++)
+                vstore(y + (i + k) * y_pitch + j, square[k]);
+        }
+}
+
+/* Elements of 4 bytes: a plain transposition goes through registers, square by square, but for its right and lower edge. */
+static void copy_matrix_of_words(char *y, const char *x, int64_t rows, int64_t columns, const int64_t *y_strides, const int64_t *x_strides)
+{
+    if (x_strides[0] == 1 && y_strides[1] == 1) {
+        const int64_t square_rows = rows - rows % VL, square_columns = columns - columns % VL;
+        transpose_squares((float *)y, y_strides[0], (const float *)x, x_strides[1], square_rows, square_columns);
+        copy_matrix(y + 4 * square_columns, x + 4 * square_columns * x_strides[1], square_rows, columns - square_columns, y_strides,
+                    x_strides, 4);
+        y += 4 * square_rows * y_strides[0];
+        x += 4 * square_rows;
+        rows -= square_rows;
+    }
+    copy_matrix(y, x, rows, columns, y_strides, x_strides, 4);
+}
+
 static void copy_part(const copy_walk *c, const int64_t *offset, int64_t row, int64_t column)
 {
     const int32_t r = c->ndim - 2;
@@ -125,7 +156,7 @@ static void copy_part(const copy_walk *c, const int64_t *offset, int64_t row, in
     switch (c->itemsize) {
     case 1: copy_matrix(y, x, rows, columns, ys, xs, 1); break;
     case 2: copy_matrix(y, x, rows, columns, ys, xs, 2); break;
-    case 4: copy_matrix(y, x, rows, columns, ys, xs, 4); break;
+    case 4: copy_matrix_of_words(y, x, rows, columns, ys, xs); break;
     case 8: copy_matrix(y, x, rows, columns, ys, xs, 8); break;
     }
 }
