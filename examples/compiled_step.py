@@ -33,7 +33,10 @@ def main() -> te.Plan:
         print(f"loss {step(images, labels).item():.4f}")
     optimizer.lr = 0.001  # a run-time number: the same plan
     for event in step.trace(images, labels):
-        print(f"{event.name:<32} {event.live_bytes:>9,} bytes live, frees {', '.join(event.frees) or '-'}")
+        print(
+            f"{event.name:<32} {event.live_bytes:>9,} bytes live, "
+            f"frees {', '.join(event.frees) or '-'}"
+        )
     return plan
 
 

@@ -1,4 +1,4 @@
-"""What the documents show is what happens: README programs, docstring examples, example programs."""
+"""What the documents show is what happens: README, docstrings, examples."""
 
 import contextlib
 import doctest

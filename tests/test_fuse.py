@@ -16,7 +16,16 @@ from tinygrad_edge.plan import make_plan
 from tinygrad_edge.policy.fuse import fuse_chains, fuse_patterns
 from tinygrad_edge.policy.pipeline import lower_composites
 
-UNARY = (ops.relu, ops.relu6, ops.tanh, ops.sigmoid, ops.exp, ops.negative, ops.absolute, ops.hardswish)
+UNARY = (
+    ops.relu,
+    ops.relu6,
+    ops.tanh,
+    ops.sigmoid,
+    ops.exp,
+    ops.negative,
+    ops.absolute,
+    ops.hardswish,
+)
 BINARY = (ops.add, ops.subtract, ops.multiply, ops.maximum, ops.divide)
 
 
@@ -50,7 +59,11 @@ def elementwise_graphs(draw):
         if kind == 0:
             values.append(draw(st.sampled_from(UNARY))(x))
         else:
-            y = draw(st.sampled_from(values)) if kind == 1 else ops.constant(draw(st.sampled_from([0.5, -2.0])), float32)
+            y = (
+                draw(st.sampled_from(values))
+                if kind == 1
+                else ops.constant(draw(st.sampled_from([0.5, -2.0])), float32)
+            )
             values.append(draw(st.sampled_from(BINARY))(x, y))
     outputs = [values[-1], *draw(st.lists(st.sampled_from(values), max_size=2))]
     return Graph(outputs, (), inputs)
@@ -70,7 +83,9 @@ def test_chains_give_the_bits_of_their_steps(graph, seed):
 def test_a_chain_takes_constants_and_leaves_what_others_read():
     x, y = value(4), value(4)
     shared = ops.exp(x)
-    graph = fuse_chains(Graph([ops.relu(ops.add(ops.multiply(shared, ops.constant(2.0, float32)), y)), shared]))
+    graph = fuse_chains(
+        Graph([ops.relu(ops.add(ops.multiply(shared, ops.constant(2.0, float32)), y)), shared])
+    )
     assert names(graph) == ["exp", "chain"]
     chain = graph.nodes[-1]
     assert [s.op for s in chain.attrs["steps"]] == ["multiply", "add", "relu"]

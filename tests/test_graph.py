@@ -92,7 +92,9 @@ def test_fan_out_and_diamond_add_up():
     a = ops.exp(x)
     (g,) = gradient(ops.sum_(ops.multiply(ops.add(a, a), a)), [x])
     array = np.array([0.1, -0.5, 1.0], np.float32)
-    np.testing.assert_allclose(run(differentiate(Graph([g])), array)[0], 4 * np.exp(2 * array), rtol=1e-6)
+    np.testing.assert_allclose(
+        run(differentiate(Graph([g])), array)[0], 4 * np.exp(2 * array), rtol=1e-6
+    )
 
 
 def test_unconnected_gradient_is_zero():
@@ -134,7 +136,9 @@ def test_backward_nodes_carry_the_module_and_line_of_their_forward_node():
 def test_no_rule_is_an_error_and_not_a_zero(monkeypatch):
     x = value(3)
     y = ops.exp(x)
-    monkeypatch.setattr(y.node, "op", type(y.node.op)("mystery", y.node.op.infer, y.node.op.reference))
+    monkeypatch.setattr(
+        y.node, "op", type(y.node.op)("mystery", y.node.op.infer, y.node.op.reference)
+    )
     (g,) = gradient(ops.sum_(y), [x])
     with pytest.raises(GraphError, match="mystery has no derivative rule"):
         differentiate(Graph([g]))
@@ -220,7 +224,9 @@ def test_loop_refuses_what_does_not_fit(count, rows, message):
 
 
 def test_emit_names_op_shapes_and_line():
-    with pytest.raises(ShapeError, match=r"add: .*\[2\] and \[3\] do not broadcast .*test_graph\.py:\d+"):
+    with pytest.raises(
+        ShapeError, match=r"add: .*\[2\] and \[3\] do not broadcast .*test_graph\.py:\d+"
+    ):
         ops.add(value(2), value(3))
     with pytest.raises(TypeError, match="inputs must be floats"):
         emit(ops.exp(value(2)).node.op, value(2, dtype=int32))

@@ -183,7 +183,11 @@ def test_step_ends_history():
     optimizer = te.optim.SGD(net.parameters(), 0.1)
     x, y = next(batches(1))
     loss = F.cross_entropy(net(te.Tensor(x)), te.Tensor(y))
-    node = weakref.ref(loss.value.node.inputs[0].node) if hasattr(loss.value.node, "__weakref__") else None
+    node = (
+        weakref.ref(loss.value.node.inputs[0].node)
+        if hasattr(loss.value.node, "__weakref__")
+        else None
+    )
     loss.backward()
     optimizer.step()
     assert loss.value.node.inputs == ()
@@ -249,7 +253,9 @@ def test_nan_names_the_first_value_and_changes_nothing(runtime_name):
 
         x, y = next(batches(1))
         before = net.first.weight.numpy()
-        with pytest.raises(NonFiniteError, match=r"first value that is not finite: log, nan at .*test_trace\.py"):
+        with pytest.raises(
+            NonFiniteError, match=r"first value that is not finite: log, nan at .*test_trace\.py"
+        ):
             step(x, y)
         x[2, 3] = np.inf
         with pytest.raises(NonFiniteError, match=r"not finite: input \d+, inf at \[2, 3\]"):
@@ -293,7 +299,9 @@ def test_dropout_draws_anew_each_step_and_alike_in_one():
 
 
 def test_errors_name_op_shapes_and_line():
-    with pytest.raises(ShapeError, match=r"matmul: inner sizes 3 and 4 differ .*test_trace\.py:\d+"):
+    with pytest.raises(
+        ShapeError, match=r"matmul: inner sizes 3 and 4 differ .*test_trace\.py:\d+"
+    ):
         te.Tensor(np.ones((2, 3))) @ te.Tensor(np.ones((4, 2)))
 
 

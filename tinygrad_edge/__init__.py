@@ -43,4 +43,5 @@ __all__ = [
     "policy",
     "save",
     "set_threads",
+    "testing",
 ]

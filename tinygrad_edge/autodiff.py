@@ -1,8 +1,8 @@
 """The backward part of a graph, from each op's vjp rule. The result is ordinary nodes.
 
-Tracing leaves one ``gradient`` node where a gradient is asked for. The `differentiate` phase replaces it
-by the nodes that compute it, so that policies which change the structure (frozen layers, sparse weights)
-come before there is any backward part to change.
+Tracing leaves one ``gradient`` node where a gradient is asked for. The `differentiate` phase
+replaces it by the nodes that compute it, so that policies which change the structure (frozen
+layers, sparse weights) come before there is any backward part to change.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def differentiate(graph: Graph) -> Graph:
         with marked(part="backward"):
             found = vjp([of], [cotangent], wrt)
             return [
-                full(v.shape, 0.0, v.dtype) if g is None else g for v, g in zip(wrt, found, strict=True)
+                full(v.shape, 0.0, v.dtype) if g is None else g
+                for v, g in zip(wrt, found, strict=True)
             ]
 
     return _forget(graph.rewrite(visit), arrays)
@@ -118,7 +119,7 @@ def vjp(
 
 
 def _between(outputs: Sequence[Value], wrt: Sequence[Value]) -> list[Node]:
-    """The nodes on a path from any of `wrt` to an output, in order; only these need a derivative."""
+    """The nodes on a path from any of `wrt` to an output: only these need a derivative."""
     reached: set[Value] = set(wrt)
     nodes = []
     for node in ancestors(outputs):
@@ -133,7 +134,9 @@ def _apply(node: Node, grads: tuple[Value | None, ...]) -> tuple[Value | None, .
     if node.op.vjp is not None:
         return node.op.vjp(node, grads)
     if node.op.decompose is None:
-        raise GraphError(f"{node.op.name} has no derivative rule ({node.source[0]}:{node.source[1]})")
+        raise GraphError(
+            f"{node.op.name} has no derivative rule ({node.source[0]}:{node.source[1]})"
+        )
     outputs = node.op.decompose(*node.inputs, **node.attrs)
     distinct = list(dict.fromkeys(node.inputs))
     found = dict(zip(distinct, vjp(outputs, grads, distinct), strict=True))

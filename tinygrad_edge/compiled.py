@@ -12,7 +12,7 @@ import numpy as np
 from . import runtime, trace
 from .dtypes import bool_, float32, int32, of_array, uint8
 from .errors import GraphError
-from .graph import ASSIGN, Cell, Graph, Value, new_input
+from .graph import ASSIGN, Cell, new_input
 from .op import TensorType
 from .plan import Plan, make_plan
 from .policy import Default, Policy, rewrite
@@ -29,8 +29,8 @@ KEPT_PLANS = 32
 class Event(NamedTuple):
     """One kernel call of a study run.
 
-    ``live`` maps names of live arena values to copies of them, ``live_bytes`` is their sum (workspace
-    included), ``frees`` names those that die with this call.
+    ``live`` maps names of live arena values to copies of them, ``live_bytes`` is their sum
+    (workspace included), ``frees`` names those that die with this call.
     """
 
     name: str
@@ -53,15 +53,15 @@ class _Recorded(NamedTuple):
 
     def inputs(self, entered: Sequence[Any]) -> list[np.ndarray]:
         """The arrays that the plan's inputs are bound to."""
-        return [entered[s] if type(s) is int else s for s in self.sources]
+        return [entered[s] if isinstance(s, int) else s for s in self.sources]
 
 
 class CompiledStep:
     """A step function with a plan for each signature of its arguments.
 
-    Arrays, tensors and floats are arguments of the plan; everything else (integers, strings, None) is part
-    of the signature: another value is another plan. So is the mode (train, eval) of the modules that the step
-    calls, and which of its parameters require gradients.
+    Arrays, tensors and floats are arguments of the plan; everything else (integers, strings, None)
+    is part of the signature: another value is another plan. So is the mode (train, eval) of the
+    modules that the step calls, and which of its parameters require gradients.
 
     Parameters
     ----------
@@ -71,7 +71,9 @@ class CompiledStep:
         None is ``[policy.Default()]``; an empty list keeps every saved value.
     """
 
-    def __init__(self, function: Callable[..., Any], policies: Sequence[Policy] | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], policies: Sequence[Policy] | None = None
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.policies: tuple[Policy, ...] = (Default(),) if policies is None else tuple(policies)
@@ -119,7 +121,7 @@ class CompiledStep:
                 if e.value is not None
             }
             frees = tuple(e.name for e in plan.ledger.dying(call.time))
-            name = f"loop x {call.count}" if call.kernel is None else call.kernel.name
+            name = f"loop x {call.repeat}" if call.kernel is None else call.kernel.name
             yield Event(name, call.node.part, arrays, sum(e.nbytes for e in entries), frees)
         for cell in recorded.assigned:
             active.overwritten(cell)
@@ -149,7 +151,9 @@ class CompiledStep:
     def _make(self, entered: list[Any]) -> _Recorded:
         with trace.recording() as active:
             arguments = [
-                Tensor.of_value(new_input(TensorType(a.shape, of_array(a)))) if isinstance(a, np.ndarray) else a
+                Tensor.of_value(new_input(TensorType(a.shape, of_array(a))))
+                if isinstance(a, np.ndarray)
+                else a
                 for a in entered
             ]
             results = self.function(*arguments)
@@ -158,12 +162,14 @@ class CompiledStep:
             outputs: list[Tensor] = []
             rebuild = _structure(results, outputs)
             numbers = {a.value: i for i, a in enumerate(arguments) if isinstance(a, Tensor)}
-            traced, entering_values = trace.build([t.value for t in outputs], active.effects, numbers)
+            traced, entering_values = trace.build(
+                [t.value for t in outputs], active.effects, numbers
+            )
         graph, read = rewrite(traced, self.policies).without_unread_inputs()
         plan = make_plan(graph, runtime.current().workspace)
         self._cells.update(dict.fromkeys(graph.cells))
         bound = (entering_values[i] for i in read)
-        sources = tuple(numbers[v] if v in numbers else v.data for v in bound)
+        sources = tuple(numbers[v] if v in numbers else trace.array_of(v) for v in bound)
         assigned = tuple(n.attrs["cell"] for n in graph.effects if n.op is ASSIGN)
         return _Recorded(
             plan,
@@ -208,7 +214,11 @@ def compile(  # noqa: A001 - the name that PyTorch's users look for
 
 def _enter(argument: Any) -> Any:
     """An argument as an array, borrowed where that is possible; static ones as they are."""
-    if type(argument) is np.ndarray and argument.dtype in _AS_THEY_ARE and argument.flags.c_contiguous:
+    if (
+        type(argument) is np.ndarray
+        and argument.dtype in _AS_THEY_ARE
+        and argument.flags.c_contiguous
+    ):
         return argument
     if isinstance(argument, Tensor):
         return argument.borrow()

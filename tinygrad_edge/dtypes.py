@@ -6,7 +6,19 @@ import numpy as np
 
 from .errors import DTypeError
 
-__all__ = ["DType", "as_dtype", "bool_", "float16", "float32", "float64", "int8", "int32", "of_array", "uint8", "uint32"]
+__all__ = [
+    "DType",
+    "as_dtype",
+    "bool_",
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int32",
+    "of_array",
+    "uint8",
+    "uint32",
+]
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,8 @@ def grad(function: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> C
     Returns
     -------
     callable
-        Takes what `function` takes; gives the gradient (a tuple for a sequence of arguments). It can be
-        differentiated again.
+        Takes what `function` takes; gives the gradient (a tuple for a sequence of arguments). It
+        can be differentiated again.
 
     Raises
     ------

@@ -1,9 +1,9 @@
 """The graph of a training step: values, nodes, cells.
 
 A value is made by one node and may be read by many. Nodes are numbered as they are made, and that
-number is the order of a graph: a graph is the ancestors of its outputs and effects, sorted. To move a
-node is to make it again. Nodes compare by identity: two equal ones are never merged, because merging
-would quietly undo recomputation.
+number is the order of a graph: a graph is the ancestors of its outputs and effects, sorted. To
+move a node is to make it again. Nodes compare by identity: two equal ones are never merged,
+because merging would quietly undo recomputation.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _NOWHERE = ("", 0)
 class Marks(threading.local):
     """What new nodes are marked with, in each thread.
 
-    Their part of the step, module path, line of user code (None: look for it), and whether gradients stop
-    at them.
+    Their part of the step, module path, line of user code (None: look for it), and whether
+    gradients stop at them.
     """
 
     def __init__(self) -> None:
@@ -79,8 +79,8 @@ class Cell:
     kind : str
         ``parameter``, ``buffer``, ``optimizer`` or ``index``: its row in the ledger.
     initial : callable, optional
-        Makes the first array. It runs when the cell is first used, so that a policy may still change
-        what the cell is.
+        Makes the first array. It runs when the cell is first used, so that a policy may still
+        change what the cell is.
     """
 
     __slots__ = ("name", "type", "kind", "_initial", "_array", "version", "__weakref__")
@@ -132,14 +132,18 @@ def aligned(tensor_type: TensorType, boundary: int = 64) -> np.ndarray:
     """Make an uninitialised array that starts on a boundary, as the kernels expect."""
     raw = np.empty(tensor_type.nbytes + boundary, np.uint8)
     start = -raw.ctypes.data % boundary
-    return raw[start : start + tensor_type.nbytes].view(tensor_type.dtype.numpy).reshape(tensor_type.shape)
+    return (
+        raw[start : start + tensor_type.nbytes]
+        .view(tensor_type.dtype.numpy)
+        .reshape(tensor_type.shape)
+    )
 
 
 class Value:
     """One output of a node.
 
-    ``data`` is its array once it has been computed outside a plan; ``handle`` is a weak reference to the
-    tensor that a user holds on it.
+    ``data`` is its array once it has been computed outside a plan; ``handle`` is a weak reference
+    to the tensor that a user holds on it.
     """
 
     __slots__ = ("node", "index", "type", "data", "handle")
@@ -184,7 +188,17 @@ class Value:
 class Node:
     """One application of an op. Its inputs never change; its number is its place in the order."""
 
-    __slots__ = ("number", "op", "inputs", "attrs", "outputs", "part", "scope", "source", "constant")
+    __slots__ = (
+        "number",
+        "op",
+        "inputs",
+        "attrs",
+        "outputs",
+        "part",
+        "scope",
+        "source",
+        "constant",
+    )
 
     def __init__(
         self, op: Op, inputs: tuple[Value, ...], attrs: dict[str, Any], types: Iterable[TensorType]
@@ -221,7 +235,8 @@ class Node:
         made = ", ".join(f"{v.dtype}{list(v.shape)}" for v in self.outputs)
         read = ", ".join(v.name for v in self.inputs)
         attrs = ", ".join(f"{k}={v}" for k, v in self.attrs.items() if not isinstance(v, Graph))
-        text = f"%{self.number} = {self.op.name}({read}{'; ' if attrs else ''}{attrs}) -> {made or '()'}"
+        given = "; ".join(part for part in (read, attrs) if part)
+        text = f"%{self.number} = {self.op.name}({given}) -> {made or '()'}"
         return f"{text}  # {self.part} {self.path}".rstrip()
 
 
@@ -246,16 +261,22 @@ def _structural(name: str, infer: Callable[..., tuple[TensorType, ...]], **facts
     return Op(name, infer, _refuse_to_run, flops=lambda node: 0, bytes=lambda node: 0, **facts)
 
 
-#: An array from outside: an argument of a step, a captured tensor, a number such as a learning rate.
+#: An array from outside: an argument of a step, a captured tensor, a number such as a learning
+#: rate.
 INPUT = _structural("input", lambda *, type: (type,), differentiable=False)
 #: The present version of a cell.
 READ = _structural("read", lambda *, cell: (cell.type,), differentiable=False)
 #: The next version of a cell; its output is a read of that version.
-ASSIGN = _structural("assign", lambda value, *, cell: (cell.type,), differentiable=False, effect=True)
+ASSIGN = _structural(
+    "assign", lambda value, *, cell: (cell.type,), differentiable=False, effect=True
+)
 #: Gradients of one value with respect to others, given the cotangent; autodiff expands it.
 GRADIENT = _structural("gradient", lambda of, cotangent, *wrt: tuple(v.type for v in wrt))
-#: A value together with its array from an earlier run; after differentiation only the array is left.
-KNOWN = _structural("known", lambda history, array: (history.type,), vjp=lambda node, g: (g[0], None))
+#: A value together with its array from an earlier run; after differentiation only the array is
+#: left.
+KNOWN = _structural(
+    "known", lambda history, array: (history.type,), vjp=lambda node, g: (g[0], None)
+)
 
 
 def base_of(value: Value) -> Value:
@@ -298,8 +319,8 @@ class Graph:
     effects : iterable of Node
         Nodes that must run although nobody reads their outputs (assignments, checks).
     inputs : iterable of Value, optional
-        Inputs in the order in which they are bound; those that no node reads stay bound. By default,
-        the input nodes in order.
+        Inputs in the order in which they are bound; those that no node reads stay bound. By
+        default, the input nodes in order.
     """
 
     def __init__(
@@ -340,8 +361,8 @@ class Graph:
     def rewrite(self, visit: Callable[[Node, tuple[Value, ...]], Iterable[Value] | None]) -> Graph:
         """Make every node again, in order.
 
-        ``visit(node, inputs)`` may give the values that stand for the node's outputs, built from the
-        already rewritten inputs; None copies the node. What nobody needs any more is gone.
+        ``visit(node, inputs)`` may give the values that stand for the node's outputs, built from
+        the already rewritten inputs; None copies the node. What nobody needs any more is gone.
         """
         return self._made_again(self.nodes, visit)
 
@@ -371,7 +392,7 @@ class Graph:
         return Graph([new[v] for v in self.outputs], effects, inputs_now)
 
     def without_unread_inputs(self) -> tuple[Graph, tuple[int, ...]]:
-        """The same graph with only the inputs that it reads, and their numbers among those it had."""
+        """The same graph with only the inputs that it reads, and their numbers among all."""
         nodes = set(self.nodes)
         read = tuple(i for i, v in enumerate(self.inputs) if v.node in nodes)
         return Graph(self.outputs, self.effects, [self.inputs[i] for i in read]), read
@@ -387,8 +408,8 @@ def verify(graph: Graph) -> Graph:
     Raises
     ------
     GraphError
-        A value is read before it is made; an output's type is not what the op's rule gives; a version
-        of a cell is read after it was overwritten, or overwritten twice.
+        A value is read before it is made; an output's type is not what the op's rule gives; a
+        version of a cell is read after it was overwritten, or overwritten twice.
     """
     made: set[Value] = set()
     version_of: dict[Value, tuple[Cell, Value]] = {}  # values that live in a cell
@@ -399,14 +420,20 @@ def verify(graph: Graph) -> Graph:
                 raise GraphError(f"{node!r} reads {value.name} before it is made")
             cell_version = version_of.get(value)
             if cell_version and newest[cell_version[0]] is not cell_version[1]:
-                raise GraphError(f"{node!r} reads {value.name} after cell {cell_version[0].name!r} was overwritten")
+                raise GraphError(
+                    f"{node!r} reads {value.name} "
+                    f"after cell {cell_version[0].name!r} was overwritten"
+                )
         expected = tuple(node.op.infer(*node.inputs, **node.attrs))
         if expected != tuple(v.type for v in node.outputs):
             raise GraphError(f"{node!r}: the op's rule gives {expected}")
         if node.op is READ or node.op is ASSIGN:
             cell, value = node.attrs["cell"], node.outputs[0]
             if node.op is READ and cell in newest:
-                raise GraphError(f"{node!r} reads cell {cell.name!r} after it was read or assigned; use that value")
+                raise GraphError(
+                    f"{node!r} reads cell {cell.name!r} after it was read or assigned; "
+                    "use that value"
+                )
             if node.op is ASSIGN and node.inputs[0].type != cell.type:
                 raise GraphError(f"{node!r} assigns {node.inputs[0].type} to {cell!r}")
             newest[cell] = value

@@ -14,7 +14,12 @@ from .dtypes import DType
 if TYPE_CHECKING:
     from .graph import Node, Value
 
-__all__ = ["Kernel", "OPS", "Op", "Refusal", "TensorType", "register"]
+__all__ = ["Cotangents", "Kernel", "OPS", "Op", "Refusal", "TensorType", "register"]
+
+
+#: What a derivative rule gets: a value for each output, or None where nothing flows. The only
+#: output of an op always has one.
+Cotangents = tuple[Any, ...]
 
 
 class TensorType(NamedTuple):
@@ -37,7 +42,8 @@ class TensorType(NamedTuple):
 class Kernel(NamedTuple):
     """A C kernel with its parameters: the name in the table, the struct, its fields.
 
-    Its operands are the node's outputs, then `inputs` (numbers of the node's inputs; None means all).
+    Its operands are the node's outputs, then `inputs` (numbers of the node's inputs; None means
+    all).
     """
 
     name: str
@@ -79,13 +85,14 @@ class Op:
     infer : callable
         Shape rule: ``infer(*inputs, **attrs)`` gives the outputs' types or raises.
     reference : callable
-        Meaning: ``reference(*arrays, **attrs)`` gives a tuple of arrays. Short, obvious, any precision.
+        Meaning: ``reference(*arrays, **attrs)`` gives a tuple of arrays. Short, obvious, any
+        precision.
     vjp : callable or None
         ``vjp(node, grad_outputs)`` emits nodes and gives the gradient of each input (or None). A
         gradient may have the broadcast shape: the engine sums it back. None: see `decompose`.
     decompose : callable or None
-        ``decompose(*inputs, **attrs)`` emits the same outputs from simpler ops: the derivative of an
-        op without vjp, and its lowering when it has no kernel.
+        ``decompose(*inputs, **attrs)`` emits the same outputs from simpler ops: the derivative of
+        an op without vjp, and its lowering when it has no kernel.
     differentiable : bool
         False says that the outputs have no derivative (comparisons, indices, updates).
     kernel : callable or None
@@ -107,7 +114,7 @@ class Op:
     name: str
     infer: Callable[..., tuple[TensorType, ...]]
     reference: Callable[..., tuple[np.ndarray, ...]]
-    vjp: Callable[[Node, tuple[Value | None, ...]], tuple[Value | None, ...]] | None = None
+    vjp: Callable[[Node, Cotangents], tuple[Value | None, ...]] | None = None
     decompose: Callable[..., tuple[Value, ...]] | None = None
     differentiable: bool = True
     kernel: Callable[[Node], Kernel | list[Kernel]] | None = None

@@ -25,8 +25,8 @@ Number = bool | int | float
 def entering(data: Any, dtype: DType | str | None = None, copy: bool = True) -> np.ndarray:
     """An array as the engine keeps it.
 
-    float64 and float16 become float32 and int64 becomes int32, except that float64 stays float64 in the
-    numpy runtime; other types stay.
+    float64 and float16 become float32 and int64 becomes int32, except that float64 stays float64
+    in the numpy runtime; other types stay.
     """
     array = np.asarray(data)
     if dtype is not None:
@@ -170,7 +170,8 @@ class Tensor:
     def __repr__(self) -> str:
         if self.value.data is None and not trace.current().lazy:
             return f"Tensor(being recorded, {self.dtype}{list(self.shape)})"
-        return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')}, {self.dtype})"
+        shown = np.array2string(self.numpy(), separator=", ", prefix="Tensor(")
+        return f"Tensor({shown}, {self.dtype})"
 
     # ---- asking for values ----
 
@@ -220,7 +221,9 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ShapeError(f"the truth of {list(self.shape)} elements is ambiguous; reduce it first")
+            raise ShapeError(
+                f"the truth of {list(self.shape)} elements is ambiguous; reduce it first"
+            )
         return bool(self.item())
 
     def cut(self) -> None:
@@ -242,7 +245,9 @@ class Tensor:
         self.clear_grad()
         if gradient is not None:
             if gradient.shape != self.shape:
-                raise ShapeError(f"a gradient of {list(self.shape)} is needed, got {list(gradient.shape)}")
+                raise ShapeError(
+                    f"a gradient of {list(self.shape)} is needed, got {list(gradient.shape)}"
+                )
             self.add_grad(gradient.value)
 
     @property
@@ -270,7 +275,8 @@ class Tensor:
     def backward(self, gradient: Tensor | None = None) -> None:
         """Add the gradient of this tensor to `grad` of every leaf that requires one.
 
-        Nothing runs yet: loss, gradients and state updates are one group, which asking for any of them runs.
+        Nothing runs yet: loss, gradients and state updates are one group, which asking for any of
+        them runs.
 
         Parameters
         ----------
@@ -284,16 +290,18 @@ class Tensor:
         """
         if gradient is None and self.size != 1:
             raise ShapeError(
-                f"backward: a tensor of {list(self.shape)} needs a gradient argument; only one element has "
-                "a gradient of its own"
+                f"backward: a tensor of {list(self.shape)} needs a gradient argument; only one "
+                "element has a gradient of its own"
             )
         if gradient is not None and gradient.shape != self.shape:
-            raise ShapeError(f"backward: the gradient must be {list(self.shape)}, got {list(gradient.shape)}")
+            raise ShapeError(
+                f"backward: the gradient must be {list(self.shape)}, got {list(gradient.shape)}"
+            )
         leaves = leaves_of([self])
         if not leaves:
             raise GraphError(
-                "backward: nothing that this tensor was computed from requires a gradient (or its history was "
-                "cut by an optimizer step)"
+                "backward: nothing that this tensor was computed from requires a gradient (or its "
+                "history was cut by an optimizer step)"
             )
         cotangent = None if gradient is None else gradient.value
         grads = autodiff.gradient(self.value, [leaf.value for leaf in leaves], cotangent)
@@ -647,16 +655,19 @@ def index(x: Tensor, key: Any) -> Tensor:
             shape.append(n)
         axis += 1
     if len(gathers) > 1:
-        raise ShapeError("at most one index may be a list or tensor of integers; chain `take` for more")
-    with trace.marked():
-        y = apply(ops.flip, x, axes=flips) if flips else x
-        whole = tuple(zip(start, stop, step, strict=True)) == tuple((0, n, 1) for n in x.shape)
-        if not whole:
-            y = apply(ops.slice_, y, start=tuple(start), stop=tuple(stop), step=tuple(step))
-        y = y.reshape(shape) if tuple(shape) != y.shape else y
+        raise ShapeError(
+            "at most one index may be a list or tensor of integers; chain `take` for more"
+        )
+    y = apply(ops.flip, x, axes=flips) if flips else x
+    whole = tuple(zip(start, stop, step, strict=True)) == tuple((0, n, 1) for n in x.shape)
+    if not whole:
+        y = apply(ops.slice_, y, start=tuple(start), stop=tuple(stop), step=tuple(step))
+    y = y.reshape(shape) if tuple(shape) != y.shape else y
     for at, indices in gathers:
         picked = as_tensor(indices)
         if picked.dtype is bool_ or picked.dtype.is_float or picked.dtype is float64:
-            raise DTypeError(f"indices must be integers, got {picked.dtype}; use `where` to select by truth")
+            raise DTypeError(
+                f"indices must be integers, got {picked.dtype}; use `where` to select by truth"
+            )
         y = y.take(picked, axis=at)
     return y

@@ -1,9 +1,10 @@
 """What has been asked for and not yet run: the lazy engine, and the recording of a compiled step.
 
-Operators only build nodes. A `Trace` holds what is pending besides: assignments to cells, gradients, and
-which tensors the user still holds. Asking for a value runs everything pending as one group, once: the
-values asked for, all tensors still held, all pending gradients and assignments, and (where a backward pass
-may follow) the values that it would read, so that it does not run the forward pass again.
+Operators only build nodes. A `Trace` holds what is pending besides: assignments to cells,
+gradients, and which tensors the user still holds. Asking for a value runs everything pending as
+one group, once: the values asked for, all tensors still held, all pending gradients and
+assignments, and (where a backward pass may follow) the values that it would read, so that it does
+not run the forward pass again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from .graph import (
     new_input,
 )
 from .ops import full
-from .plan import Plan, make_plan
+from .plan import make_plan
 from .policy import Default, Policy, rewrite
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ _last_change = [0]
 
 
 def setting_changed() -> None:
-    """Note that a setting somewhere changed, so that recorded steps look whether it was one of theirs."""
+    """Note that a setting changed, so that recorded steps look whether it was one of theirs."""
     _last_change[0] = next(_changes)
 
 
@@ -156,15 +157,15 @@ class Trace:
         """
         if not self.lazy:
             raise GraphError(
-                "a value was asked for while a compiled step is being recorded; return it from the step "
-                "and read it outside"
+                "a value was asked for while a compiled step is being recorded; "
+                "return it from the step and read it outside"
             )
         for finish in self.at_end:
             finish()
         held = [t for t in self.held() if t.value.data is None]
         grads = [g for t in self.leaves.values() if (g := t.pending_grad) and g.data is None]
-        targets = dict.fromkeys((*wanted, *(t.value for t in held), *grads))
-        targets = [v for v in targets if v.data is None]
+        asked = dict.fromkeys((*wanted, *(t.value for t in held), *grads))
+        targets = [v for v in asked if v.data is None]
         follows = not (last or grads)  # else the backward pass is part of this group
         heads = tuple(t.value for t in held if t.requires_grad) if follows else ()
         try:
@@ -286,26 +287,24 @@ def _run_group(
     bound = _plans.get(key)
     if bound is None:
         extra = group.read_later()
-        later = [group.nodes[i].outputs[j] for i, j in extra]
-        traced, _ = build([*targets, *later], effects, blank=True)
+        traced, _ = build([*targets, *group.outputs_at(extra)], effects, blank=True)
         graph, inputs = rewrite(traced, _DEFAULT).without_unread_inputs()
         plan = make_plan(graph, runtime.current().workspace)
-        cells = tuple(traced.cells.index(c) for c in graph.cells)
+        places = tuple(traced.cells.index(c) for c in graph.cells)
         executable = runtime.current().Executable(plan)
-        bound = _plans[key] = _Bound(executable, cells, inputs, extra)
+        bound = _plans[key] = _Bound(executable, places, inputs, extra)
         if len(_plans) > CACHED_PLANS:
             _plans.popitem(last=False)
     _plans.move_to_end(key)
     cells = [group.cells[i].array for i in bound.cells]
-    arrays = [group.bound[i].data for i in bound.inputs]
+    arrays = [array_of(group.bound[i]) for i in bound.inputs]
     results = runtime.run_checked(bound.executable, cells, arrays)
-    later = (group.nodes[i].outputs[j] for i, j in bound.extra)
-    for value, array in zip((*targets, *later), results, strict=True):
+    for value, array in zip((*targets, *group.outputs_at(bound.extra)), results, strict=True):
         value.data = array
 
 
 class _Group:
-    """The nodes of a run in order, what they are bound to, and a key that is equal for equal plans."""
+    """The nodes of a run, what they are bound to, and a key that is equal for equal plans."""
 
     def __init__(
         self, targets: tuple[Value, ...], effects: tuple[Node, ...], heads: tuple[Value, ...]
@@ -317,6 +316,10 @@ class _Group:
             dict.fromkeys(n.attrs["cell"] for n in self.nodes if n.op is READ or n.op is ASSIGN)
         )
         self.bound = _bound_values(self.nodes)
+
+    def outputs_at(self, places: Iterable[tuple[int, int]]) -> list[Value]:
+        """Values by number of node and output."""
+        return [self.nodes[i].outputs[j] for i, j in places]
 
     def refuse_overwritten(self, base: dict[Cell, Value]) -> None:
         """Refuse to read a version of a cell that an earlier run has overwritten."""
@@ -381,9 +384,20 @@ class _Group:
                 kept = made_by.op is INPUT or (
                     made_by.op is READ and made_by.attrs["cell"] not in overwritten
                 )
-                if not kept and value not in asked and made_by in self.number and value.data is None:
+                if (
+                    not kept
+                    and value not in asked
+                    and made_by in self.number
+                    and value.data is None
+                ):
                     found[self.number[made_by], value.index] = None
         return tuple(found)
+
+
+def array_of(value: Value) -> np.ndarray:
+    """The array of a value that has been computed."""
+    assert value.data is not None
+    return value.data
 
 
 def _requires_grad(value: Value) -> bool:

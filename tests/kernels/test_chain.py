@@ -8,7 +8,14 @@ from kernels.kernel_call import call
 from kernels.samples import SETTINGS, normal, same_for_any_threads, same_numbers
 
 CONSTANT = 64  # TGE_CHAIN_CONSTANT
-ARITY = {"TGE_RELU": 1, "TGE_TANH": 1, "TGE_ADD": 2, "TGE_MULTIPLY": 2, "TGE_RELU_BACKWARD": 2, "TGE_CLIP": 3}
+ARITY = {
+    "TGE_RELU": 1,
+    "TGE_TANH": 1,
+    "TGE_ADD": 2,
+    "TGE_MULTIPLY": 2,
+    "TGE_RELU_BACKWARD": 2,
+    "TGE_CLIP": 3,
+}
 
 
 def padded(strides):
@@ -62,7 +69,8 @@ def run_steps(shape, arrays, constants, steps):
             "shape": [size, *[1] * 7],
             "strides": [padded([1])] * 4,
         }
-        _, (y,) = call("elementwise_f32", "tge_elementwise_params", fields, [((size,), np.float32)], read)
+        outputs = [((size,), np.float32)]
+        _, (y,) = call("elementwise_f32", "tge_elementwise_params", fields, outputs, read)
         results.append(y.reshape(shape))
     return results[-1]
 

@@ -143,7 +143,10 @@ def test_batch_norm_of_no_channels(isa):
 
 ACTIVATIONS = {
     "TGE_ACTIVATION_RELU": (lambda y: np.maximum(y, 0), lambda y: y > 0),
-    "TGE_ACTIVATION_RELU6": (lambda y: np.minimum(np.maximum(y, 0), 6), lambda y: (y > 0) & (y < 6)),
+    "TGE_ACTIVATION_RELU6": (
+        lambda y: np.minimum(np.maximum(y, 0), 6),
+        lambda y: (y > 0) & (y < 6),
+    ),
 }
 
 

@@ -1,8 +1,8 @@
 """An independent check of a plan: no lifetimes, no packing, only what each byte holds.
 
-Memory is simulated with one stamp a byte. Each call's reads must find, at the planned address, the stamp
-of the value they mean; writes leave their own. A wrong overlap, a missed copy, an early reuse or an
-overwritten cell shows as a foreign stamp.
+Memory is simulated with one stamp a byte. Each call's reads must find, at the planned address, the
+stamp of the value they mean; writes leave their own. A wrong overlap, a missed copy, an early
+reuse or an overwritten cell shows as a foreign stamp.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ class _Memory:
     def __init__(self, plan):
         slots = plan.storage.slots
         self.slots = [np.zeros(plan.arena_bytes, np.int64)]
-        self.slots += [np.zeros((s.type if hasattr(s, "type") else s).nbytes, np.int64) for s in slots[1:]]
+        self.slots += [
+            np.zeros((s.type if hasattr(s, "type") else s).nbytes, np.int64) for s in slots[1:]
+        ]
         self.windows = {}
         self.stamps = {}
 
@@ -78,7 +80,9 @@ def check(plan) -> None:
                 memory.at(target, call.moves.nbytes)[:] = memory.stamp(means(call.moves))
             else:
                 outs = len(node.outputs)
-                numbers = range(len(node.inputs)) if call.kernel.inputs is None else call.kernel.inputs
+                numbers = (
+                    range(len(node.inputs)) if call.kernel.inputs is None else call.kernel.inputs
+                )
                 for value, operand in zip(
                     [node.inputs[k] for k in numbers], call.operands[outs:], strict=False
                 ):
@@ -97,7 +101,7 @@ def check(plan) -> None:
         fixed, sliced = node.attrs["invariant"], node.attrs["sliced"]
         for outer, inner in zip(node.inputs, body.inputs, strict=True):
             content[inner] = means(outer)
-        for iteration in range(call.count):
+        for iteration in range(call.repeat):
             for k in range(0, len(call.operands), 2):
                 window, over = call.operands[k], call.operands[k + 1]
                 if over.slot in memory.windows:
@@ -113,7 +117,9 @@ def check(plan) -> None:
     first = 1 + len(graph.cells) + len(graph.inputs)
     for i, value in enumerate(graph.outputs):
         if value.nbytes:
-            assert (memory.slots[first + i] == memory.stamp(means(value))).all(), f"output {i} is not its value"
+            assert (memory.slots[first + i] == memory.stamp(means(value))).all(), (
+                f"output {i} is not its value"
+            )
     newest = {}
     for node in graph.nodes:
         if node.op is ASSIGN:
@@ -121,8 +127,11 @@ def check(plan) -> None:
     for i, cell in enumerate(graph.cells):
         if cell.type.nbytes:
             wanted = memory.stamp(newest.get(cell, cell))
-            assert (memory.slots[1 + i] == wanted).all(), f"{cell!r} does not hold its newest version"
+            assert (memory.slots[1 + i] == wanted).all(), (
+                f"{cell!r} does not hold its newest version"
+            )
     for i, value in enumerate(graph.inputs):
         if value.node.op is INPUT and value.nbytes:
-            assert (memory.slots[1 + len(graph.cells) + i] == memory.stamp(value)).all(), "an input was written"
-
+            assert (memory.slots[1 + len(graph.cells) + i] == memory.stamp(value)).all(), (
+                "an input was written"
+            )

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from plan.checker import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plan.checker import check
 
 from tinygrad_edge import ops, runtime
 from tinygrad_edge.dtypes import float32
@@ -77,7 +77,9 @@ def _views(value, base):
 @given(graphs())
 @settings(max_examples=150)
 def test_every_read_finds_its_value(graph):
-    plan = make_plan(rewrite(graph, [Default()]), lambda kernel: 256 if kernel.name == "sum_f32" else 0)
+    plan = make_plan(
+        rewrite(graph, [Default()]), lambda kernel: 256 if kernel.name == "sum_f32" else 0
+    )
     check(plan)
     assert sum(plan.by_kind().values()) == plan.peak_bytes
     assert plan.arena_bytes >= max(plan.ledger.live_bytes(), default=0)

@@ -1,8 +1,8 @@
 """The operations: one entry each, by family. Functions here take and give graph values.
 
-An entry (:class:`tinygrad_edge.op.Op`) holds the shape rule, the derivative written with other ops, the NumPy
-reference that defines what is right, the kernel and the cost. Nothing else in the library switches on
-an op's name.
+An entry (:class:`tinygrad_edge.op.Op`) holds the shape rule, the derivative written with other
+ops, the NumPy reference that defines what is right, the kernel and the cost. Nothing else in the
+library switches on an op's name.
 """
 
 from .check import check_finite

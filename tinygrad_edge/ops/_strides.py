@@ -28,7 +28,9 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     for sizes in zip(*((1,) * (ndim - len(s)) + s for s in shapes), strict=True):
         wide = {n for n in sizes if n != 1}
         if len(wide) > 1:
-            raise ShapeError("shapes " + " and ".join(str(list(s)) for s in shapes) + " do not broadcast")
+            raise ShapeError(
+                "shapes " + " and ".join(str(list(s)) for s in shapes) + " do not broadcast"
+            )
         result.append(wide.pop() if wide else 1)
     return tuple(result)
 
@@ -58,7 +60,9 @@ def merge_axes(
     for n, steps in zip(shape, zip(*strides, strict=True), strict=True):
         if n == 1:
             continue
-        if axes and all(outer == n * inner for outer, inner in zip(axes[-1][1], steps, strict=True)):
+        if axes and all(
+            outer == n * inner for outer, inner in zip(axes[-1][1], steps, strict=True)
+        ):
             axes[-1] = (axes[-1][0] * n, list(steps))
         else:
             axes.append((n, list(steps)))
@@ -69,7 +73,9 @@ def merge_axes(
 def padded(values: Sequence[int], fill: int = 0) -> list[int]:
     """The values as a params array of MAX_AXES entries."""
     if len(values) > MAX_AXES:
-        raise ShapeError(f"at most {MAX_AXES} axes that cannot be merged are supported, got {len(values)}")
+        raise ShapeError(
+            f"at most {MAX_AXES} axes that cannot be merged are supported, got {len(values)}"
+        )
     return [*values, *[fill] * (MAX_AXES - len(values))]
 
 

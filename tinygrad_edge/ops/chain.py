@@ -21,14 +21,20 @@ _CONSTANT = 64
 
 
 class Step(NamedTuple):
-    """One op of a chain. Its sources are ``("input", k)``, ``("constant", k)`` or ``("step", j)``, an earlier one."""
+    """One op of a chain, reading ``("input", k)``, ``("constant", k)`` or ``("step", j)``."""
 
     op: str
     sources: tuple[tuple[str, int], ...]
 
 
-def _infer(*inputs: Value, steps: tuple[Step, ...], constants: tuple[float, ...]) -> tuple[TensorType, ...]:
-    if len(steps) > MAX_STEPS or not 1 <= len(inputs) <= MAX_INPUTS or len(constants) > MAX_CONSTANTS:
+def _infer(
+    *inputs: Value, steps: tuple[Step, ...], constants: tuple[float, ...]
+) -> tuple[TensorType, ...]:
+    if (
+        len(steps) > MAX_STEPS
+        or not 1 <= len(inputs) <= MAX_INPUTS
+        or len(constants) > MAX_CONSTANTS
+    ):
         raise GraphError("a chain has at most 16 steps, 8 inputs and 8 constants")
     return (TensorType(broadcast_shapes(*(v.shape for v in inputs)), inputs[0].dtype),)
 

@@ -27,7 +27,9 @@ def _refuse(node: Node, arrays: list[np.ndarray], position: int) -> Exception:
     where = f" at position {position}" if arrays[0].size > 1 else ""
     made_by = node.inputs[0].node
     file, line = made_by.source
-    return NonFiniteError(f"the loss is {found}{where} ({made_by.op.name}; {file}:{line}); no state was changed")
+    return NonFiniteError(
+        f"the loss is {found}{where} ({made_by.op.name}; {file}:{line}); no state was changed"
+    )
 
 
 CHECK_FINITE = register(
@@ -36,7 +38,9 @@ CHECK_FINITE = register(
         _no_output,
         _check,
         differentiable=False,
-        kernel=lambda node: Kernel("check_finite_f32", "tge_count_params", {"count": node.inputs[0].size}),
+        kernel=lambda node: Kernel(
+            "check_finite_f32", "tge_count_params", {"count": node.inputs[0].size}
+        ),
         effect=True,
         refuse=_refuse,
     )

@@ -1,19 +1,19 @@
 """Convolutions (cross-correlations) of images, and the two products that differentiate them.
 
-``conv2d``, ``conv2d_backward_data`` and ``conv2d_backward_weights`` are each linear in both inputs, and
-each one's derivatives are the other two: the family is closed. Depthwise convolutions (one input channel
-a group) are the same rules over kernels of their own.
+``conv2d``, ``conv2d_backward_data`` and ``conv2d_backward_weights`` are each linear in both
+inputs, and each one's derivatives are the other two: the family is closed. Depthwise convolutions
+(one input channel a group) are the same rules over kernels of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Kernel, Op, TensorType, register
+from ..op import Cotangents, Kernel, Op, TensorType, register
 from .elementwise import promote
 
 Gradients = tuple[Value | None, ...]
@@ -27,7 +27,9 @@ def output_size(size: int, window: int, stride: int, padding: int, dilation: int
 
 def _check_windows(stride: Pair, padding: Pair, dilation: Pair) -> None:
     if min(stride) < 1 or min(padding) < 0 or min(dilation) < 1:
-        raise ShapeError(f"stride {stride} and dilation {dilation} must be >= 1, padding {padding} >= 0")
+        raise ShapeError(
+            f"stride {stride} and dilation {dilation} must be >= 1, padding {padding} >= 0"
+        )
 
 
 def _check_channels(x: tuple[int, ...], w: tuple[int, ...], groups: int) -> None:
@@ -48,8 +50,8 @@ def _output_shape(
     p, q = (output_size(x[i + 2], w[i + 2], stride[i], padding[i], dilation[i]) for i in (0, 1))
     if p < 1 or q < 1:
         raise ShapeError(
-            f"a window of {list(w[2:])} (dilation {dilation}) does not fit an image of {list(x[2:])} "
-            f"with padding {padding}"
+            f"a window of {list(w[2:])} (dilation {dilation}) does not fit an image of "
+            f"{list(x[2:])} with padding {padding}"
         )
     return (x[0], w[0], p, q)
 
@@ -68,11 +70,20 @@ def _forward_type(
     x: Value, w: Value, *, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> tuple[TensorType, ...]:
     _one_dtype(x, w)
-    return (TensorType(_output_shape(x.shape, w.shape, stride, padding, dilation, groups), x.dtype),)
+    return (
+        TensorType(_output_shape(x.shape, w.shape, stride, padding, dilation, groups), x.dtype),
+    )
 
 
 def _data_type(
-    gy: Value, w: Value, *, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int
+    gy: Value,
+    w: Value,
+    *,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> tuple[TensorType, ...]:
     _one_dtype(gy, w)
     _check_gradient(gy, _output_shape(shape, w.shape, stride, padding, dilation, groups))
@@ -80,7 +91,14 @@ def _data_type(
 
 
 def _weights_type(
-    x: Value, gy: Value, *, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int
+    x: Value,
+    gy: Value,
+    *,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> tuple[TensorType, ...]:
     _one_dtype(x, gy)
     _check_gradient(gy, _output_shape(x.shape, shape, stride, padding, dilation, groups))
@@ -91,7 +109,11 @@ def _weights_type(
 
 
 def _windows(
-    padded: np.ndarray, window: Pair, out: Pair, stride: Pair, dilation: Pair
+    padded: np.ndarray,
+    window: Sequence[int],
+    out: Sequence[int],
+    stride: Pair,
+    dilation: Pair,
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """For each place r, s of the window, the view of the padded image that it sees."""
     for r in range(window[0]):
@@ -110,7 +132,9 @@ def _pad(x: np.ndarray, padding: Pair) -> np.ndarray:
     return np.pad(x, [(0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2])
 
 
-def _forward(x: np.ndarray, w: np.ndarray, *, stride, padding, dilation, groups) -> tuple[np.ndarray, ...]:
+def _forward(
+    x: np.ndarray, w: np.ndarray, *, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> tuple[np.ndarray, ...]:
     n, k, p, q = _output_shape(x.shape, w.shape, stride, padding, dilation, groups)
     xg, wg = _grouped(_pad(x, padding), 1, groups), _grouped(w, 0, groups)
     y = np.zeros((n, groups, k // groups, p, q), x.dtype)
@@ -120,19 +144,35 @@ def _forward(x: np.ndarray, w: np.ndarray, *, stride, padding, dilation, groups)
 
 
 def _backward_data(
-    gy: np.ndarray, w: np.ndarray, *, shape, stride, padding, dilation, groups
+    gy: np.ndarray,
+    w: np.ndarray,
+    *,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> tuple[np.ndarray, ...]:
     n, c, h, width = shape
     gyg, wg = _grouped(gy, 1, groups), _grouped(w, 0, groups)
     gx = np.zeros((n, c, h + 2 * padding[0], width + 2 * padding[1]), gy.dtype)
-    for r, s, seen in _windows(_grouped(gx, 1, groups), w.shape[2:], gy.shape[2:], stride, dilation):
+    for r, s, seen in _windows(
+        _grouped(gx, 1, groups), w.shape[2:], gy.shape[2:], stride, dilation
+    ):
         seen += np.einsum("ngkpq,gkc->ngcpq", gyg, wg[..., r, s], optimize=True)
     inside = gx[:, :, padding[0] : padding[0] + h, padding[1] : padding[1] + width]
     return (np.ascontiguousarray(inside),)
 
 
 def _backward_weights(
-    x: np.ndarray, gy: np.ndarray, *, shape, stride, padding, dilation, groups
+    x: np.ndarray,
+    gy: np.ndarray,
+    *,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> tuple[np.ndarray, ...]:
     xg, gyg = _grouped(_pad(x, padding), 1, groups), _grouped(gy, 1, groups)
     gw = np.zeros((groups, shape[0] // groups, *shape[1:]), x.dtype)
@@ -148,24 +188,21 @@ def _window_attrs(node: Node) -> dict:
     return {name: node.attrs[name] for name in ("stride", "padding", "dilation", "groups")}
 
 
-def _forward_vjp(node: Node, g: Gradients) -> Gradients:
+def _forward_vjp(node: Node, g: Cotangents) -> Gradients:
     x, w = node.inputs
     attrs = _window_attrs(node)
-    assert g[0] is not None
     return _data(g[0], w, x.shape, attrs), _weights(x, g[0], w.shape, attrs)
 
 
-def _data_vjp(node: Node, g: Gradients) -> Gradients:
+def _data_vjp(node: Node, g: Cotangents) -> Gradients:
     gy, w = node.inputs
     attrs = _window_attrs(node)
-    assert g[0] is not None
     return _conv(g[0], w, attrs), _weights(g[0], gy, w.shape, attrs)
 
 
-def _weights_vjp(node: Node, g: Gradients) -> Gradients:
+def _weights_vjp(node: Node, g: Cotangents) -> Gradients:
     x, gy = node.inputs
     attrs = _window_attrs(node)
-    assert g[0] is not None
     return _data(gy, g[0], x.shape, attrs), _conv(x, g[0], attrs)
 
 
@@ -194,7 +231,12 @@ def _kernel(node: Node) -> Kernel:
     for name, short in (("stride", "stride"), ("padding", "pad"), ("dilation", "dilation")):
         fields[f"{short}_h"], fields[f"{short}_w"] = attrs[name]
     fields["groups"] = attrs["groups"]
-    fields |= {"x_n_stride": c * h * w, "x_c_stride": h * w, "y_n_stride": k * p * q, "y_c_stride": p * q}
+    fields |= {
+        "x_n_stride": c * h * w,
+        "x_c_stride": h * w,
+        "y_n_stride": k * p * q,
+        "y_c_stride": p * q,
+    }
     return Kernel(f"{node.op.name}_f32", "tge_conv2d_params", fields)
 
 
@@ -256,4 +298,6 @@ def conv2d(
         Channels and groups do not fit, or the window is larger than the padded image.
     """
     x, w = promote(x, w, floating=True)
-    return _conv(x, w, {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups})
+    return _conv(
+        x, w, {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    )

@@ -14,11 +14,12 @@ import numpy as np
 from ..dtypes import DType, bool_, float32, float64, int32
 from ..errors import DTypeError
 from ..graph import Node, Value, emit
-from ..op import Kernel, Op, TensorType, register
+from ..op import Cotangents, Kernel, Op, TensorType, register
 from ._strides import broadcast_shapes, broadcast_strides, contiguous_strides, merge_axes, padded
 from .fill import constant
 
-Vjp = Callable[[Node, tuple[Value | None, ...]], tuple[Value | None, ...]]
+Vjp = Callable[[Node, Cotangents], tuple[Value | None, ...]]
+Function = Callable[..., Value]
 
 
 # ---- shape and type rules ----
@@ -131,7 +132,9 @@ def _function(op: Op, *, floating: bool) -> Callable[..., Value]:
 # ---- arithmetic ----
 
 _ADD = _define("add", 2, np.add, lambda node, g: (g[0], g[0]), infer=_same_type)
-_SUBTRACT = _define("subtract", 2, np.subtract, lambda node, g: (g[0], negative(g[0])), infer=_same_type)
+_SUBTRACT = _define(
+    "subtract", 2, np.subtract, lambda node, g: (g[0], negative(g[0])), infer=_same_type
+)
 _MULTIPLY = _define(
     "multiply",
     2,
@@ -149,11 +152,13 @@ _DIVIDE = _define(
     ),
 )
 _NEGATIVE = _define("negative", 1, np.negative, lambda node, g: (negative(g[0]),), infer=_same_type)
-_ABS = _define("abs", 1, np.abs, lambda node, g: (multiply(g[0], sign(node.inputs[0])),), infer=_same_type)
+_ABS = _define(
+    "abs", 1, np.abs, lambda node, g: (multiply(g[0], sign(node.inputs[0])),), infer=_same_type
+)
 _SIGN = _define("sign", 1, np.sign, lambda node, g: (None,), infer=_same_type)
 
 
-def _power_vjp(node: Node, g: tuple[Value | None, ...]) -> tuple[Value | None, ...]:
+def _power_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
     x, y = node.inputs
     one, zero = constant(1.0, x.dtype), constant(0.0, x.dtype)
     by_base = multiply(g[0], multiply(y, power(x, subtract(y, one))))
@@ -169,7 +174,7 @@ _POWER = _define("power", 2, np.power, _power_vjp)
 def _extremum_vjp(wins: Callable[[Value, Value], Value]) -> Vjp:
     """Share the gradient between equal inputs, so that the rule is symmetric."""
 
-    def vjp(node: Node, g: tuple[Value | None, ...]) -> tuple[Value | None, ...]:
+    def vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
         x, y = node.inputs
         zero = constant(0.0, x.dtype)
         half = multiply(g[0], constant(0.5, x.dtype))
@@ -179,11 +184,15 @@ def _extremum_vjp(wins: Callable[[Value, Value], Value]) -> Vjp:
     return vjp
 
 
-_MAXIMUM = _define("maximum", 2, np.maximum, _extremum_vjp(lambda x, y: greater(x, y)), infer=_same_type)
-_MINIMUM = _define("minimum", 2, np.minimum, _extremum_vjp(lambda x, y: less(x, y)), infer=_same_type)
+_MAXIMUM = _define(
+    "maximum", 2, np.maximum, _extremum_vjp(lambda x, y: greater(x, y)), infer=_same_type
+)
+_MINIMUM = _define(
+    "minimum", 2, np.minimum, _extremum_vjp(lambda x, y: less(x, y)), infer=_same_type
+)
 
 
-def _clip_vjp(node: Node, g: tuple[Value | None, ...]) -> tuple[Value | None, ...]:
+def _clip_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
     x, low, high = node.inputs
     zero = constant(0.0, x.dtype)
     below, above = less(x, low), greater(x, high)
@@ -196,17 +205,17 @@ def _clip_vjp(node: Node, g: tuple[Value | None, ...]) -> tuple[Value | None, ..
 
 _CLIP = _define("clip", 3, lambda x, low, high: np.minimum(high, np.maximum(x, low)), _clip_vjp)
 
-add = _function(_ADD, floating=False)
-subtract = _function(_SUBTRACT, floating=False)
-multiply = _function(_MULTIPLY, floating=False)
-divide = _function(_DIVIDE, floating=True)
-negative = _function(_NEGATIVE, floating=False)
-absolute = _function(_ABS, floating=False)
-sign = _function(_SIGN, floating=False)
-power = _function(_POWER, floating=True)
-maximum = _function(_MAXIMUM, floating=False)
-minimum = _function(_MINIMUM, floating=False)
-clip = _function(_CLIP, floating=True)
+add: Function = _function(_ADD, floating=False)
+subtract: Function = _function(_SUBTRACT, floating=False)
+multiply: Function = _function(_MULTIPLY, floating=False)
+divide: Function = _function(_DIVIDE, floating=True)
+negative: Function = _function(_NEGATIVE, floating=False)
+absolute: Function = _function(_ABS, floating=False)
+sign: Function = _function(_SIGN, floating=False)
+power: Function = _function(_POWER, floating=True)
+maximum: Function = _function(_MAXIMUM, floating=False)
+minimum: Function = _function(_MINIMUM, floating=False)
+clip: Function = _function(_CLIP, floating=True)
 
 # ---- functions: each derivative reads the output where that is enough ----
 
@@ -233,17 +242,17 @@ def _hardswish(x: np.ndarray) -> np.ndarray:
     return x * (np.minimum(np.maximum(x + 3, 0), 6) / 6)
 
 
-def _tanh_vjp(node: Node, g: tuple[Value | None, ...]) -> tuple[Value | None, ...]:
+def _tanh_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
     y = node.outputs[0]
     return (multiply(g[0], subtract(constant(1.0, y.dtype), multiply(y, y))),)
 
 
-def _sigmoid_vjp(node: Node, g: tuple[Value | None, ...]) -> tuple[Value | None, ...]:
+def _sigmoid_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
     y = node.outputs[0]
     return (multiply(g[0], multiply(y, subtract(constant(1.0, y.dtype), y))),)
 
 
-def _sqrt_vjp(node: Node, g: tuple[Value | None, ...]) -> tuple[Value | None, ...]:
+def _sqrt_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
     y = node.outputs[0]
     return (divide(multiply(g[0], constant(0.5, y.dtype)), y),)
 
@@ -253,7 +262,9 @@ _LOG = _define("log", 1, _silent(np.log), lambda node, g: (divide(g[0], node.inp
 _SQRT = _define("sqrt", 1, _silent(np.sqrt), _sqrt_vjp)
 _TANH = _define("tanh", 1, np.tanh, _tanh_vjp)
 _SIGMOID = _define("sigmoid", 1, _silent(_sigmoid), _sigmoid_vjp)
-_RELU = _define("relu", 1, lambda x: np.maximum(x, 0), lambda node, g: (relu_backward(g[0], node.outputs[0]),))
+_RELU = _define(
+    "relu", 1, lambda x: np.maximum(x, 0), lambda node, g: (relu_backward(g[0], node.outputs[0]),)
+)
 _RELU6 = _define("relu6", 1, _relu6, lambda node, g: (relu6_backward(g[0], node.outputs[0]),))
 _HARDSWISH = _define(
     "hardswish", 1, _hardswish, lambda node, g: (hardswish_backward(g[0], node.inputs[0]),)
@@ -268,7 +279,7 @@ def _hardswish_slope(x: np.ndarray) -> np.ndarray:
     return np.where(x <= -3, 0, np.where(x >= 3, 1, (2 * x + 3) / 6)).astype(x.dtype)
 
 
-def _hardswish_backward_vjp(node: Node, g: tuple[Value | None, ...]) -> tuple[Value | None, ...]:
+def _hardswish_backward_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
     grad, x = node.inputs
     inside = logical_and(greater(x, constant(-3.0, x.dtype)), less(x, constant(3.0, x.dtype)))
     curve = where(inside, constant(1.0 / 3.0, x.dtype), constant(0.0, x.dtype))
@@ -293,52 +304,58 @@ _HARDSWISH_BACKWARD = _define(
 
 RELU_BACKWARD, RELU6_BACKWARD = _RELU_BACKWARD, _RELU6_BACKWARD
 
-exp = _function(_EXP, floating=True)
-log = _function(_LOG, floating=True)
-sqrt = _function(_SQRT, floating=True)
-tanh = _function(_TANH, floating=True)
-sigmoid = _function(_SIGMOID, floating=True)
-relu = _function(_RELU, floating=True)
-relu6 = _function(_RELU6, floating=True)
-hardswish = _function(_HARDSWISH, floating=True)
-relu_backward = _function(_RELU_BACKWARD, floating=True)
-relu6_backward = _function(_RELU6_BACKWARD, floating=True)
-hardswish_backward = _function(_HARDSWISH_BACKWARD, floating=True)
+exp: Function = _function(_EXP, floating=True)
+log: Function = _function(_LOG, floating=True)
+sqrt: Function = _function(_SQRT, floating=True)
+tanh: Function = _function(_TANH, floating=True)
+sigmoid: Function = _function(_SIGMOID, floating=True)
+relu: Function = _function(_RELU, floating=True)
+relu6: Function = _function(_RELU6, floating=True)
+hardswish: Function = _function(_HARDSWISH, floating=True)
+relu_backward: Function = _function(_RELU_BACKWARD, floating=True)
+relu6_backward: Function = _function(_RELU6_BACKWARD, floating=True)
+hardswish_backward: Function = _function(_HARDSWISH_BACKWARD, floating=True)
 
 # ---- comparisons and logic ----
 
 
 def _comparison(name: str, reference: Callable[..., np.ndarray]) -> Callable[..., Value]:
-    return _function(_define(name, 2, reference, None, infer=_compared, kernel="compare_"), floating=False)
+    return _function(
+        _define(name, 2, reference, None, infer=_compared, kernel="compare_"), floating=False
+    )
 
 
-equal = _comparison("equal", np.equal)
-not_equal = _comparison("not_equal", np.not_equal)
-less = _comparison("less", np.less)
-less_equal = _comparison("less_equal", np.less_equal)
-greater = _comparison("greater", np.greater)
-greater_equal = _comparison("greater_equal", np.greater_equal)
+equal: Function = _comparison("equal", np.equal)
+not_equal: Function = _comparison("not_equal", np.not_equal)
+less: Function = _comparison("less", np.less)
+less_equal: Function = _comparison("less_equal", np.less_equal)
+greater: Function = _comparison("greater", np.greater)
+greater_equal: Function = _comparison("greater_equal", np.greater_equal)
 
 
-def _logic(name: str, arity: int, reference: Callable[..., np.ndarray], code: str) -> Callable[..., Value]:
+def _logic(
+    name: str, arity: int, reference: Callable[..., np.ndarray], code: str
+) -> Callable[..., Value]:
     op = _define(name, arity, reference, None, infer=_logical, kernel="logical_bool", code=code)
 
     def call(*inputs: Value) -> Value:
         return emit(op, *(cast(v, bool_) for v in inputs)).outputs[0]
 
     call.__name__ = name
-    call.__doc__ = f"Elementwise {name.replace('_', ' ')}; inputs that are not bool count as `x != 0`."
+    call.__doc__ = (
+        f"Elementwise {name.replace('_', ' ')}; inputs that are not bool count as `x != 0`."
+    )
     return call
 
 
-logical_and = _logic("logical_and", 2, np.logical_and, "AND")
-logical_or = _logic("logical_or", 2, np.logical_or, "OR")
-logical_not = _logic("logical_not", 1, np.logical_not, "NOT")
+logical_and: Function = _logic("logical_and", 2, np.logical_and, "AND")
+logical_or: Function = _logic("logical_or", 2, np.logical_or, "OR")
+logical_not: Function = _logic("logical_not", 1, np.logical_not, "NOT")
 
 # ---- selection ----
 
 
-def _where_vjp(node: Node, g: tuple[Value | None, ...]) -> tuple[Value | None, ...]:
+def _where_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
     condition, x, _ = node.inputs
     zero = constant(0.0, x.dtype)
     return None, where(condition, g[0], zero), where(condition, zero, g[0])
@@ -348,7 +365,7 @@ _WHERE = register(
     Op(
         "where",
         _selected,
-        lambda condition, x, y: (np.where(condition, x, y),),
+        lambda condition, x, y: (np.asarray(np.where(condition, x, y)),),
         _where_vjp,
         kernel=_strided("where_b32", 0),
         inplace=((0, 1), (0, 2)),
@@ -375,9 +392,8 @@ def _cast_reference(x: np.ndarray, *, dtype: DType) -> tuple[np.ndarray, ...]:
         return (x.astype(dtype.numpy),)
 
 
-def _cast_vjp(node: Node, g: tuple[Value | None, ...]) -> tuple[Value | None, ...]:
+def _cast_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
     x = node.inputs[0]
-    assert g[0] is not None
     return (cast(g[0], x.dtype) if x.dtype.is_float else None,)
 
 
@@ -401,5 +417,5 @@ _CAST = register(
 
 
 def cast(x: Value, dtype: DType) -> Value:
-    """The same numbers as another element type; floats become integers by truncation, saturating."""
+    """The same numbers as another type; floats become integers by truncation, saturating."""
     return x if x.dtype is dtype else emit(_CAST, x, dtype=dtype).outputs[0]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from ..dtypes import float32, float64, int32
 from ..errors import DataError, DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Kernel, Op, Refusal, TensorType, register
+from ..op import Cotangents, Kernel, Op, Refusal, TensorType, register
 from ._strides import normalise_axes
 from .elementwise import add, cast, multiply
 from .fill import arange, constant
@@ -80,10 +81,9 @@ def _take_kernel(node: Node) -> Kernel:
     return Kernel("take", "tge_take_params", fields)
 
 
-def _take_vjp(node: Node, g: Gradients) -> Gradients:
+def _take_vjp(node: Node, g: Cotangents) -> Gradients:
     x, indices = node.inputs
     axis = node.attrs["axis"]
-    assert g[0] is not None
     return scatter_add(g[0], indices, x.shape[axis], axis), None
 
 
@@ -106,7 +106,9 @@ def _scattered(updates: Value, indices: Value, *, length: int, axis: int) -> tup
     if updates.dtype not in (float32, float64):
         raise DTypeError("updates must be float32; cast first")
     if updates.shape[axis] != indices.size:
-        raise ShapeError(f"axis {axis} of the updates must have {indices.size} entries, one an index")
+        raise ShapeError(
+            f"axis {axis} of the updates must have {indices.size} entries, one an index"
+        )
     return (TensorType((*updates.shape[:axis], length, *updates.shape[axis + 1 :]), updates.dtype),)
 
 
@@ -114,7 +116,8 @@ def _scatter_reference(
     updates: np.ndarray, indices: np.ndarray, *, length: int, axis: int
 ) -> tuple[np.ndarray, ...]:
     y = np.zeros((*updates.shape[:axis], length, *updates.shape[axis + 1 :]), updates.dtype)
-    np.add.at(y, (slice(None),) * axis + (_checked(indices, length),), updates)
+    place: Any = (slice(None),) * axis + (_checked(indices, length),)
+    np.add.at(y, place, updates)
     return (y,)
 
 

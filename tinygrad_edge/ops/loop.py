@@ -1,9 +1,9 @@
 """A run of nodes repeated: micro-batches and tiles.
 
-The body is a graph of its own. Its inputs are, in order: invariant values, the same in each iteration;
-slices, one equal part of axis 0 for each iteration; and carried values, which an iteration reads as the
-one before left them. Its outputs are the carried values' next versions, then parts that are stacked along
-axis 0.
+The body is a graph of its own. Its inputs are, in order: invariant values, the same in each
+iteration; slices, one equal part of axis 0 for each iteration; and carried values, which an
+iteration reads as the one before left them. Its outputs are the carried values' next versions,
+then parts that are stacked along axis 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def _types(
     if [v.type for v in body.outputs[: len(carried)]] != carried:
         raise ShapeError("the body's first outputs must have the types of the carried inputs")
     stacked = (
-        TensorType((v.shape[0] * count, *v.shape[1:]), v.dtype) for v in body.outputs[len(carried) :]
+        TensorType((v.shape[0] * count, *v.shape[1:]), v.dtype)
+        for v in body.outputs[len(carried) :]
     )
     return (*carried, *stacked)
 
@@ -74,10 +75,9 @@ def _bytes(node: Node) -> int:
     return node.attrs["count"] * sum(n.op.bytes(n) for n in node.attrs["body"].nodes)
 
 
-#: Made by policies after differentiation, so it needs no derivative; the plan lowers it to a repeated run.
-LOOP = register(
-    Op("loop", _types, _reference, differentiable=False, flops=_flops, bytes=_bytes)
-)
+#: Made by policies after differentiation, so it needs no derivative; the plan lowers it to a
+#: repeated run.
+LOOP = register(Op("loop", _types, _reference, differentiable=False, flops=_flops, bytes=_bytes))
 
 
 def loop(

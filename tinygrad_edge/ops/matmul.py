@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..graph import Node, Value, emit
-from ..op import Kernel, Op, TensorType, register
+from ..op import Cotangents, Kernel, Op, TensorType, register
 from ._strides import broadcast_shapes
 from .elementwise import promote
 from .shape import broadcast_to, reshape
@@ -36,18 +36,20 @@ def _product(a: Value, b: Value, *, transpose_a: bool, transpose_b: bool) -> tup
 def _reference(
     a: np.ndarray, b: np.ndarray, *, transpose_a: bool, transpose_b: bool
 ) -> tuple[np.ndarray, ...]:
-    return (np.matmul(a.swapaxes(1, 2) if transpose_a else a, b.swapaxes(1, 2) if transpose_b else b),)
+    return (
+        np.matmul(a.swapaxes(1, 2) if transpose_a else a, b.swapaxes(1, 2) if transpose_b else b),
+    )
 
 
 def _flops(node: Node) -> int:
-    _, _, k = _sizes(*node.inputs, **node.attrs)
+    a, b = node.inputs
+    _, _, k = _sizes(a, b, **node.attrs)
     return 2 * k * node.outputs[0].size
 
 
-def _vjp(node: Node, g: Gradients) -> Gradients:
+def _vjp(node: Node, g: Cotangents) -> Gradients:
     a, b = node.inputs
     ta, tb = node.attrs["transpose_a"], node.attrs["transpose_b"]
-    assert g[0] is not None
     grad_a = _emit(b, g[0], tb, True) if ta else _emit(g[0], b, False, not tb)
     grad_b = _emit(g[0], a, True, ta) if tb else _emit(a, g[0], not ta, False)
     return grad_a, grad_b
@@ -83,7 +85,9 @@ def matmul(a: Value, b: Value, transpose_a: bool = False, transpose_b: bool = Fa
     """
     a, b = promote(a, b, floating=True)
     if not a.shape or not b.shape:
-        raise ShapeError(f"matmul: inputs need at least one axis, got {list(a.shape)} and {list(b.shape)}")
+        raise ShapeError(
+            f"matmul: inputs need at least one axis, got {list(a.shape)} and {list(b.shape)}"
+        )
     a_2d = reshape(a, (1, a.size)) if len(a.shape) == 1 else a
     b_2d = reshape(b, (b.size, 1)) if len(b.shape) == 1 else b
     batch = broadcast_shapes(a_2d.shape[:-2], b_2d.shape[:-2])

@@ -1,21 +1,22 @@
 """Batch normalisation (Ioffe & Szegedy 2015) over all axes but the second.
 
-``batch_norm`` is a composite of two ops: ``batch_norm_stats`` reduces, ``batch_norm_apply`` is one cheap pass
-that can be made again from the input and two numbers a channel. One definition everywhere:
-``scale = gamma / sqrt(var + eps)`` and ``y = (x - mean) * scale + beta``, with the biased variance.
+``batch_norm`` is a composite of two ops: ``batch_norm_stats`` reduces, ``batch_norm_apply`` is one
+cheap pass that can be made again from the input and two numbers a channel. One definition
+everywhere: ``scale = gamma / sqrt(var + eps)`` and ``y = (x - mean) * scale + beta``, with the
+biased variance.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Kernel, Op, TensorType, register
+from ..op import Cotangents, Kernel, Op, TensorType, register
 from .elementwise import (
     RELU,
     RELU6,
@@ -97,19 +98,38 @@ def _stats(x: np.ndarray) -> tuple[np.ndarray, ...]:
     return mean.astype(x.dtype), var.astype(x.dtype)
 
 
-def _apply(x, mean, var, gamma, beta, *, eps: float, activation: str) -> tuple[np.ndarray, ...]:
+def _apply(
+    x: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    *,
+    eps: float,
+    activation: str,
+) -> tuple[np.ndarray, ...]:
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
     centred = x - _channelwise(mean, x.ndim)
     y = centred * _channelwise(scale, x.ndim) + _channelwise(beta, x.ndim)
     return ACTIVATIONS[activation].forward.reference(y) if activation else (y,)
 
 
-def _norm(x, gamma, beta, *, eps: float) -> tuple[np.ndarray, ...]:
+def _norm(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, *, eps: float
+) -> tuple[np.ndarray, ...]:
     mean, var = _stats(x)
     return (*_apply(x, mean, var, gamma, beta, eps=eps, activation=""), mean, var)
 
 
-def _backward(gy, x, mean, var, gamma, *, eps: float) -> tuple[np.ndarray, ...]:
+def _backward(
+    gy: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    gamma: np.ndarray,
+    *,
+    eps: float,
+) -> tuple[np.ndarray, ...]:
     axes, ndim = _axes(x.ndim), x.ndim
     rstd = 1 / np.sqrt(var + x.dtype.type(eps))
     normal = (x - _channelwise(mean, ndim)) * _channelwise(rstd, ndim)
@@ -119,7 +139,17 @@ def _backward(gy, x, mean, var, gamma, *, eps: float) -> tuple[np.ndarray, ...]:
     return (gy - pulled) * _channelwise(gamma * rstd, ndim), grad_gamma, grad_beta
 
 
-def _activated_backward(gy, x, mean, var, gamma, beta, *, eps: float, activation: str):
+def _activated_backward(
+    gy: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    *,
+    eps: float,
+    activation: str,
+) -> tuple[np.ndarray, ...]:
     (y,) = _apply(x, mean, var, gamma, beta, eps=eps, activation=activation)
     (gy,) = ACTIVATIONS[activation].backward.reference(gy, y)
     return _backward(gy, x, mean, var, gamma, eps=eps)
@@ -185,13 +215,15 @@ def _decompose_activated_backward(
     return emit(_BACKWARD, gy, x, mean, var, gamma, eps=eps).outputs
 
 
-def _norm_vjp(node: Node, g: Gradients) -> Gradients:
-    """One pass gives all three; gradients of the statistics themselves, where asked for, are added."""
+def _norm_vjp(node: Node, g: Cotangents) -> Gradients:
+    """One pass gives all three; gradients of the statistics, where asked for, are added."""
     x, gamma, _ = node.inputs
     _, mean, var = node.outputs
     grad_x = grad_gamma = grad_beta = None
     if g[0] is not None:
-        grad_x, grad_gamma, grad_beta = emit(_BACKWARD, g[0], x, mean, var, gamma, **node.attrs).outputs
+        grad_x, grad_gamma, grad_beta = emit(
+            _BACKWARD, g[0], x, mean, var, gamma, **node.attrs
+        ).outputs
     share = constant(x.shape[1] / x.size, x.dtype)
     if g[1] is not None:
         by_mean = multiply(_per_channel(multiply(g[1], share), x), constant(1.0, x.dtype))
@@ -222,13 +254,19 @@ ACTIVATIONS = {
 # ---- records ----
 
 
-def _kernel(which: int) -> object:
+def _kernel(which: int) -> Callable[[Node], Kernel]:
     """Bind a batch-norm kernel; `which` input is the image."""
 
     def bind(node: Node) -> Kernel:
         n, c, *rest = node.inputs[which].shape
         inner = math.prod(rest)
-        fields = {"n": n, "c": c, "inner": inner, "n_stride": c * inner, "c_stride": inner}
+        fields: dict[str, Any] = {
+            "n": n,
+            "c": c,
+            "inner": inner,
+            "n_stride": c * inner,
+            "c_stride": inner,
+        }
         fields["eps"] = node.attrs.get("eps", 0.0)
         activation = node.attrs.get("activation")
         fields["activation"] = ACTIVATIONS[activation].code if activation else "TGE_NO_ACTIVATION"
@@ -297,7 +335,9 @@ def batch_norm(x: Value, gamma: Value, beta: Value, eps: float) -> tuple[Value, 
     return y, mean, var
 
 
-def batch_norm_apply(x: Value, mean: Value, var: Value, gamma: Value, beta: Value, eps: float) -> Value:
+def batch_norm_apply(
+    x: Value, mean: Value, var: Value, gamma: Value, beta: Value, eps: float
+) -> Value:
     """Normalise by given statistics."""
     inputs = promote(x, mean, var, gamma, beta, floating=True)
     return emit(_APPLY, *inputs, eps=eps, activation="").outputs[0]
@@ -334,7 +374,8 @@ def _fuse_backward(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[V
     return None
 
 
-#: For an op, rules that give its outputs from what made its inputs; `sole` says which inputs it alone reads.
+#: For an op, rules that give its outputs from what made its inputs; `sole` says which inputs it
+#: alone reads.
 FUSIONS: dict[Op, FusionRule] = {
     **{activation.forward: _fuse_forward(name) for name, activation in ACTIVATIONS.items()},
     _BACKWARD: _fuse_backward,

@@ -1,8 +1,8 @@
 """Randomness that depends on a generator cell, a site and the global sample number alone.
 
-The generator is four uint32 words: a 64-bit seed and a 64-bit step count. A site is numbered when the op
-is traced and carried by copies, so that a recomputed dropout draws the same mask, which therefore never
-needs to be stored.
+The generator is four uint32 words: a 64-bit seed and a 64-bit step count. A site is numbered when
+the op is traced and carried by copies, so that a recomputed dropout draws the same mask, which
+therefore never needs to be stored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from ..dtypes import float32, int32, uint32
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Kernel, Op, TensorType, register
+from ..op import Cotangents, Kernel, Op, TensorType, register
 
 _ROUND_KEYS = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
 _MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
@@ -39,7 +39,12 @@ def philox(counter: np.ndarray, key: np.ndarray) -> np.ndarray:
     low, high = key
     for _ in range(10):
         first, second = _MULTIPLIERS[0] * a, _MULTIPLIERS[1] * c
-        a, b, c, d = (second >> _SHIFT) ^ b ^ low, second & _LOW, (first >> _SHIFT) ^ d ^ high, first & _LOW
+        a, b, c, d = (
+            (second >> _SHIFT) ^ b ^ low,
+            second & _LOW,
+            (first >> _SHIFT) ^ d ^ high,
+            first & _LOW,
+        )
         low, high = (low + _ROUND_KEYS[0]) & _LOW, (high + _ROUND_KEYS[1]) & _LOW
     return np.stack([a, b, c, d], -1)
 
@@ -72,12 +77,21 @@ def _dropout_type(
     return (x.type,)
 
 
-def _dropout(x, generator, first, probability, *, site: int) -> tuple[np.ndarray, ...]:
+def _dropout(
+    x: np.ndarray, generator: np.ndarray, first: np.ndarray, probability: np.ndarray, *, site: int
+) -> tuple[np.ndarray, ...]:
     samples = x.shape[0]
     u = uniform(generator, int(first), site, samples, math.prod(x.shape[1:])).reshape(x.shape)
     with np.errstate(divide="ignore"):
         scale = np.float32(1) / (np.float32(1) - np.float32(probability))
-    return (np.where(u >= probability, x * scale if np.isfinite(scale) else 0 * x, 0).astype(x.dtype),)
+    return (
+        np.where(u >= probability, x * scale if np.isfinite(scale) else 0 * x, 0).astype(x.dtype),
+    )
+
+
+def _dropout_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
+    """Linear in x, and the same draw again: no mask crosses from forward to backward."""
+    return emit(node.op, g[0], *node.inputs[1:], **node.attrs).outputs[0], None, None, None
 
 
 _DROPOUT = register(
@@ -85,8 +99,7 @@ _DROPOUT = register(
         "dropout",
         _dropout_type,
         _dropout,
-        # Linear in x, and the same draw again: no mask crosses from forward to backward.
-        lambda node, g: (emit(_DROPOUT, g[0], *node.inputs[1:], **node.attrs).outputs[0], None, None, None),
+        _dropout_vjp,
         kernel=lambda node: Kernel(
             "dropout_f32",
             "tge_dropout_params",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..dtypes import bool_, int8, int32, uint8
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Kernel, Op, TensorType, register
+from ..op import Cotangents, Kernel, Op, TensorType, register
 from ._strides import contiguous_strides, merge_axes, normalise_axes, padded
 from .elementwise import cast, divide, equal, multiply, promote
 from .fill import constant
@@ -33,12 +33,14 @@ def _maximised(x: Value, *, axes: tuple[int, ...]) -> tuple[TensorType, ...]:
     return _reduced(x, axes=axes)
 
 
-def _reduce_kernel(name: str) -> object:
+def _reduce_kernel(name: str) -> Callable[[Node], Kernel]:
     def bind(node: Node) -> Kernel:
         x, axes = node.inputs[0], node.attrs["axes"]
         strides = contiguous_strides(x.shape)
         kept = [a for a in range(len(x.shape)) if a not in axes]
-        kept_shape, (kept_strides,) = merge_axes([x.shape[a] for a in kept], [strides[a] for a in kept])
+        kept_shape, (kept_strides,) = merge_axes(
+            [x.shape[a] for a in kept], [strides[a] for a in kept]
+        )
         shape, (steps,) = merge_axes([x.shape[a] for a in axes], [strides[a] for a in axes])
         suffix = "i32" if x.dtype is int32 else "f32"
         return Kernel(
@@ -62,9 +64,8 @@ def unreduce(x: Value, shape: tuple[int, ...], axes: tuple[int, ...]) -> Value:
     return reshape(x, tuple(1 if a in axes else n for a, n in enumerate(shape)))
 
 
-def _sum_vjp(node: Node, g: Gradients) -> Gradients:
+def _sum_vjp(node: Node, g: Cotangents) -> Gradients:
     x = node.inputs[0]
-    assert g[0] is not None
     return (broadcast_to(unreduce(g[0], x.shape, node.attrs["axes"]), x.shape),)
 
 
@@ -79,10 +80,9 @@ _SUM = register(
 )
 
 
-def _max_vjp(node: Node, g: Gradients) -> Gradients:
+def _max_vjp(node: Node, g: Cotangents) -> Gradients:
     """Share the gradient between equal maxima, so that the rule is symmetric."""
     x, axes = node.inputs[0], node.attrs["axes"]
-    assert g[0] is not None
     wins = cast(equal(x, unreduce(node.outputs[0], x.shape, axes)), x.dtype)
     share = divide(g[0], emit(_SUM, wins, axes=axes).outputs[0])
     return (multiply(wins, unreduce(share, x.shape, axes)),)
@@ -134,9 +134,7 @@ def sum_to(x: Value, shape: tuple[int, ...]) -> Value:
     if x.shape == shape:
         return x
     lead = len(x.shape) - len(shape)
-    axes = tuple(
-        a for a, n in enumerate(x.shape) if a < lead or (shape[a - lead] == 1 and n != 1)
-    )
+    axes = tuple(a for a, n in enumerate(x.shape) if a < lead or (shape[a - lead] == 1 and n != 1))
     return reshape(sum_(x, axes), shape) if axes else reshape(x, shape)
 
 
@@ -187,7 +185,9 @@ _TOPK = register(
         _topk_type,
         # NaN sorts last and so, reversed, first; the stable sort of -x keeps the lower index first.
         lambda x, *, k: (
-            np.argsort(np.where(np.isnan(x), -np.inf, -x), axis=-1, kind="stable")[..., :k].astype(np.int32),
+            np.argsort(np.where(np.isnan(x), -np.inf, -x), axis=-1, kind="stable")[..., :k].astype(
+                np.int32
+            ),
         ),
         differentiable=False,
         kernel=axis_kernel("topk_f32", last=True),

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Kernel, Op, TensorType, register
+from ..op import Cotangents, Kernel, Op, TensorType, register
 from ._strides import (
     broadcast_shapes,
     broadcast_strides,
@@ -130,7 +130,11 @@ _TRANSPOSE = register(
 def transpose(x: Value, axes: Sequence[int] | None = None) -> Value:
     """Permute the axes; by default reverse them."""
     ndim = len(x.shape)
-    order = tuple(reversed(range(ndim))) if axes is None else tuple(a % ndim if ndim else a for a in axes)
+    order = (
+        tuple(reversed(range(ndim)))
+        if axes is None
+        else tuple(a % ndim if ndim else a for a in axes)
+    )
     return x if order == tuple(range(ndim)) else emit(_TRANSPOSE, x, axes=order).outputs[0]
 
 
@@ -188,7 +192,7 @@ def _slice_kernel(node: Node) -> Kernel:
     return copy_kernel(x, y.shape, (contiguous_strides(y.shape), 0), (steps, offset))
 
 
-def _slice_vjp(node: Node, g: Gradients) -> Gradients:
+def _slice_vjp(node: Node, g: Cotangents) -> Gradients:
     start, step = node.attrs["start"], node.attrs["step"]
     shape, sizes = node.inputs[0].shape, node.outputs[0].shape
     high = tuple(
@@ -202,9 +206,7 @@ _SLICE = register(
     Op(
         "slice",
         _sliced,
-        lambda x, *, start, stop, step: (
-            _contiguous(x[tuple(map(slice, start, stop, step))]),
-        ),
+        lambda x, *, start, stop, step: (_contiguous(x[tuple(map(slice, start, stop, step))]),),
         _slice_vjp,
         kernel=_slice_kernel,
         flops=lambda node: 0,
@@ -225,12 +227,19 @@ def _pad_sizes(shape: Sequence[int], low: tuple, high: tuple, interior: tuple) -
 
 
 def _padded(x: Value, *, low: tuple, high: tuple, interior: tuple) -> tuple[TensorType, ...]:
-    if not len(low) == len(high) == len(interior) == len(x.shape) or min((0, *low, *high, *interior)) < 0:
-        raise ShapeError(f"padding {low}, {high}, {interior} must be non-negative, one for each axis")
+    if (
+        not len(low) == len(high) == len(interior) == len(x.shape)
+        or min((0, *low, *high, *interior)) < 0
+    ):
+        raise ShapeError(
+            f"padding {low}, {high}, {interior} must be non-negative, one for each axis"
+        )
     return (TensorType(_pad_sizes(x.shape, low, high, interior), x.dtype),)
 
 
-def _pad_reference(x: np.ndarray, *, low: tuple, high: tuple, interior: tuple) -> tuple[np.ndarray, ...]:
+def _pad_reference(
+    x: np.ndarray, *, low: tuple, high: tuple, interior: tuple
+) -> tuple[np.ndarray, ...]:
     y = np.zeros(_pad_sizes(x.shape, low, high, interior), x.dtype)
     place = tuple(
         slice(a, a + max(n - 1, 0) * (i + 1) + (n > 0), i + 1)
@@ -248,7 +257,7 @@ def _pad_kernel(node: Node) -> Kernel:
     return copy_kernel(x, x.shape, (steps, offset), (contiguous_strides(x.shape), 0), fill=y.size)
 
 
-def _pad_vjp(node: Node, g: Gradients) -> Gradients:
+def _pad_vjp(node: Node, g: Cotangents) -> Gradients:
     low, interior = node.attrs["low"], node.attrs["interior"]
     stop = tuple(
         a + max(n - 1, 0) * (i + 1) + (n > 0)
@@ -322,7 +331,7 @@ def _concatenated(*inputs: Value, axis: int) -> tuple[TensorType, ...]:
     return (TensorType((*first.shape[:axis], size, *first.shape[axis + 1 :]), first.dtype),)
 
 
-def _concatenate_vjp(node: Node, g: Gradients) -> Gradients:
+def _concatenate_vjp(node: Node, g: Cotangents) -> Gradients:
     axis, at, parts = node.attrs["axis"], 0, []
     full_shape, ones = node.outputs[0].shape, (1,) * len(node.outputs[0].shape)
     for v in node.inputs:
@@ -339,7 +348,9 @@ def _concatenate_kernel(node: Node) -> list[Kernel]:
     strides = contiguous_strides(y.shape)
     for i, v in enumerate(node.inputs):
         source = (contiguous_strides(v.shape), 0)
-        calls.append(copy_kernel(v, v.shape, (strides, at * strides[axis]), source)._replace(inputs=(i,)))
+        calls.append(
+            copy_kernel(v, v.shape, (strides, at * strides[axis]), source)._replace(inputs=(i,))
+        )
         at += v.shape[axis]
     return calls
 

@@ -7,7 +7,7 @@ import numpy as np
 from ..dtypes import int32
 from ..errors import DataError, DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Kernel, Op, Refusal, TensorType, register
+from ..op import Cotangents, Kernel, Op, Refusal, TensorType, register
 from ._strides import normalise_axes
 from .elementwise import add, cast, equal, exp, multiply, negative, promote, subtract
 from .fill import arange, constant
@@ -36,15 +36,13 @@ def _softmax(x: np.ndarray, *, axis: int) -> tuple[np.ndarray, ...]:
     return (powers / powers.sum(axis, keepdims=True),)
 
 
-def _softmax_vjp(node: Node, g: Gradients) -> Gradients:
+def _softmax_vjp(node: Node, g: Cotangents) -> Gradients:
     y, axis = node.outputs[0], node.attrs["axis"]
-    assert g[0] is not None
     return (multiply(y, subtract(g[0], sum_(multiply(g[0], y), axis, keepdims=True))),)
 
 
-def _log_softmax_vjp(node: Node, g: Gradients) -> Gradients:
+def _log_softmax_vjp(node: Node, g: Cotangents) -> Gradients:
     y, axis = node.outputs[0], node.attrs["axis"]
-    assert g[0] is not None
     return (subtract(g[0], multiply(exp(y), sum_(g[0], axis, keepdims=True))),)
 
 
@@ -82,7 +80,9 @@ def log_softmax(x: Value, axis: int = -1) -> Value:
 # ---- cross-entropy ----
 
 
-def _loss_type(logits: Value, labels: Value, weight: Value, *, smoothing: float) -> tuple[TensorType, ...]:
+def _loss_type(
+    logits: Value, labels: Value, weight: Value, *, smoothing: float
+) -> tuple[TensorType, ...]:
     if len(logits.shape) != 2 or labels.shape != logits.shape[:1]:
         raise ShapeError("expected logits [N, classes] and labels [N]")
     if labels.dtype is not int32:
@@ -102,7 +102,9 @@ def _loss_backward_type(
     return (logits.type,)
 
 
-def _targets(logits, labels, weight, smoothing: float) -> np.ndarray:
+def _targets(
+    logits: np.ndarray, labels: np.ndarray, weight: np.ndarray, smoothing: float
+) -> np.ndarray:
     """What -log p of each class is multiplied by; refuses labels outside the classes."""
     rows, classes = logits.shape
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
@@ -113,12 +115,16 @@ def _targets(logits, labels, weight, smoothing: float) -> np.ndarray:
     return target + logits.dtype.type(smoothing / classes) * weight
 
 
-def _loss(logits, labels, weight, *, smoothing: float) -> tuple[np.ndarray, ...]:
+def _loss(
+    logits: np.ndarray, labels: np.ndarray, weight: np.ndarray, *, smoothing: float
+) -> tuple[np.ndarray, ...]:
     target = _targets(logits, labels, weight, smoothing)
     return (-(target * _log_softmax(logits, axis=1)[0]).sum(1),)
 
 
-def _loss_backward(g, logits, labels, weight, *, smoothing: float) -> tuple[np.ndarray, ...]:
+def _loss_backward(
+    g: np.ndarray, logits: np.ndarray, labels: np.ndarray, weight: np.ndarray, *, smoothing: float
+) -> tuple[np.ndarray, ...]:
     target = _targets(logits, labels, weight, smoothing)
     p = _softmax(logits, axis=1)[0]
     return (g[:, None] * (p * target.sum(1, keepdims=True) - target),)
@@ -133,7 +139,9 @@ def _decompose_targets(logits: Value, labels: Value, weight: Value, smoothing: f
     return add(target, multiply(weight, constant(smoothing / classes, dtype)))
 
 
-def _decompose_loss(logits: Value, labels: Value, weight: Value, *, smoothing: float) -> tuple[Value, ...]:
+def _decompose_loss(
+    logits: Value, labels: Value, weight: Value, *, smoothing: float
+) -> tuple[Value, ...]:
     target = _decompose_targets(logits, labels, weight, smoothing)
     return (negative(sum_(multiply(target, log_softmax(logits, 1)), 1)),)
 
@@ -147,15 +155,18 @@ def _decompose_loss_backward(
     return (multiply(unreduce(g, logits.shape, (1,)), pull),)
 
 
-def _loss_vjp(node: Node, g: Gradients) -> Gradients:
+def _loss_vjp(node: Node, g: Cotangents) -> Gradients:
     logits, labels, weight = node.inputs
-    assert g[0] is not None
     by_logits = emit(_CROSS_ENTROPY_BACKWARD, g[0], logits, labels, weight, **node.attrs).outputs[0]
     # d loss / d weight: the same loss with a weight of one at each class in turn.
     log_p = log_softmax(logits, 1)
     ones = multiply(weight, constant(0.0, weight.dtype))
-    share = _decompose_targets(logits, labels, add(ones, constant(1.0, weight.dtype)), node.attrs["smoothing"])
-    by_weight = negative(sum_(multiply(multiply(share, log_p), unreduce(g[0], logits.shape, (1,))), 0))
+    share = _decompose_targets(
+        logits, labels, add(ones, constant(1.0, weight.dtype)), node.attrs["smoothing"]
+    )
+    by_weight = negative(
+        sum_(multiply(multiply(share, log_p), unreduce(g[0], logits.shape, (1,))), 0)
+    )
     return by_logits, None, by_weight
 
 
@@ -169,8 +180,8 @@ def _loss_kernel(node: Node) -> Kernel:
 def _label_error(node: Node, arrays: list[np.ndarray], position: int) -> Exception:
     classes = node.inputs[-3].shape[1]
     return DataError(
-        f"{node.op.name}: label {arrays[-2][position]} at position {position} of the batch is outside "
-        f"0..{classes - 1}"
+        f"{node.op.name}: label {arrays[-2][position]} at position {position} of the batch "
+        f"is outside 0..{classes - 1}"
     )
 
 
@@ -201,4 +212,6 @@ _CROSS_ENTROPY_BACKWARD = register(
 def cross_entropy(logits: Value, labels: Value, weight: Value, smoothing: float = 0.0) -> Value:
     """Weighted negative log-likelihood of each row [N]; the labels may be smoothed."""
     logits, weight = promote(logits, weight, floating=True)
-    return emit(_CROSS_ENTROPY, logits, cast(labels, int32), weight, smoothing=float(smoothing)).outputs[0]
+    return emit(
+        _CROSS_ENTROPY, logits, cast(labels, int32), weight, smoothing=float(smoothing)
+    ).outputs[0]

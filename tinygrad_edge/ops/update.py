@@ -35,19 +35,30 @@ def _rates(p: np.ndarray, *values: float) -> list[np.floating]:
     return [p.dtype.type(v) for v in values]
 
 
-def _sgd(p, g, hyper) -> tuple[np.ndarray, ...]:
+def _sgd(p: np.ndarray, g: np.ndarray, hyper: np.ndarray) -> tuple[np.ndarray, ...]:
     lr, decay = _rates(p, *hyper)
     return (p - lr * (g + decay * p),)
 
 
-def _sgd_momentum(p, g, m, hyper, *, nesterov: bool) -> tuple[np.ndarray, ...]:
+def _sgd_momentum(
+    p: np.ndarray, g: np.ndarray, m: np.ndarray, hyper: np.ndarray, *, nesterov: bool
+) -> tuple[np.ndarray, ...]:
     lr, decay, momentum = _rates(p, *hyper)
     g = g + decay * p
     m = momentum * m + g
     return p - lr * (g + momentum * m if nesterov else m), m
 
 
-def _adam(p, g, m, v, hyper, step, *, decoupled: bool) -> tuple[np.ndarray, ...]:
+def _adam(
+    p: np.ndarray,
+    g: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    hyper: np.ndarray,
+    step: np.ndarray,
+    *,
+    decoupled: bool,
+) -> tuple[np.ndarray, ...]:
     lr, decay, beta1, beta2, eps = (float(h) for h in hyper)
     t = int(step)
     keep1, add1, keep2, add2 = _rates(p, beta1, 1 - beta1, beta2, 1 - beta2)
@@ -62,7 +73,9 @@ def _adam(p, g, m, v, hyper, step, *, decoupled: bool) -> tuple[np.ndarray, ...]
     return p - rate * m / (np.sqrt(v) * root + tiny), m, v
 
 
-def _rmsprop(p, g, s, hyper) -> tuple[np.ndarray, ...]:
+def _rmsprop(
+    p: np.ndarray, g: np.ndarray, s: np.ndarray, hyper: np.ndarray
+) -> tuple[np.ndarray, ...]:
     lr, decay, alpha, eps = (float(h) for h in hyper)
     rate, weight, keep, add, tiny = _rates(p, lr, decay, alpha, 1 - alpha, eps)
     g = g + weight * p
@@ -79,7 +92,9 @@ def _kernel(node: Node) -> Kernel:
     return Kernel(f"{node.op.name.removesuffix('_update')}_f32", "tge_update_params", fields)
 
 
-def _rule(name: str, states: int, rates: int, reference: Callable, flops: int, stepped: bool = False) -> Op:
+def _rule(
+    name: str, states: int, rates: int, reference: Callable, flops: int, stepped: bool = False
+) -> Op:
     # Inputs are p, g, moments...: output 0 replaces input 0, output i replaces input i + 1.
     pairs = ((0, 0), *((i, i + 1) for i in range(1, states + 1)))
     return register(
@@ -106,7 +121,9 @@ def sgd_update(p: Value, g: Value, hyper: Value) -> tuple[Value, ...]:
     return emit(_SGD, p, g, hyper).outputs
 
 
-def sgd_momentum_update(p: Value, g: Value, m: Value, hyper: Value, nesterov: bool) -> tuple[Value, ...]:
+def sgd_momentum_update(
+    p: Value, g: Value, m: Value, hyper: Value, nesterov: bool
+) -> tuple[Value, ...]:
     """Gradient descent with momentum; hyper is (lr, weight_decay, momentum)."""
     return emit(_SGD_MOMENTUM, p, g, m, hyper, nesterov=nesterov).outputs
 
@@ -114,7 +131,10 @@ def sgd_momentum_update(p: Value, g: Value, m: Value, hyper: Value, nesterov: bo
 def adam_update(
     p: Value, g: Value, m: Value, v: Value, hyper: Value, step: Value, decoupled: bool
 ) -> tuple[Value, ...]:
-    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019); hyper is (lr, decay, beta1, beta2, eps)."""
+    """Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019).
+
+    hyper is (lr, weight_decay, beta1, beta2, eps); step is 1 in the first update.
+    """
     return emit(_ADAM, p, g, m, v, hyper, step, decoupled=decoupled).outputs
 
 

@@ -1,7 +1,8 @@
 """Packing: offsets in one arena for blocks whose lifetimes are known.
 
-Pure arithmetic: no graph, no ops. Greedy placement in several orders, then a short local search. The sum
-of live bytes at the worst moment bounds every packing from below, so the search stops when it gets there.
+Pure arithmetic: no graph, no ops. Greedy placement in several orders, then a short local search.
+The sum of live bytes at the worst moment bounds every packing from below, so the search stops when
+it gets there.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def pack(blocks: Sequence[Block]) -> tuple[list[int], int]:
     meets = (starts[:, None] <= ends) & (starts <= ends[:, None])
     bound = max(live_bytes([b._replace(nbytes=int(n)) for b, n in zip(blocks, sizes, strict=True)]))
 
-    tried = ((order, tightest) for order in _orders(sizes, starts, ends) for tightest in (True, False))
+    tried = (
+        (order, tightest) for order in _orders(sizes, starts, ends) for tightest in (True, False)
+    )
     best: _Placement | None = None
     for order, tightest in tried:
         found = _place(order, sizes, meets, tightest)
@@ -92,7 +95,9 @@ def _orders(sizes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator
         yield tuple(np.lexsort((-sizes, starts, key)).tolist())
 
 
-def _place(order: tuple[int, ...], sizes: np.ndarray, meets: np.ndarray, tightest: bool) -> _Placement:
+def _place(
+    order: tuple[int, ...], sizes: np.ndarray, meets: np.ndarray, tightest: bool
+) -> _Placement:
     """Put each block, in order, into the tightest (or the lowest) gap that holds it."""
     offsets = np.zeros(len(sizes), np.int64)
     placed = np.zeros(len(sizes), bool)
@@ -118,7 +123,7 @@ def _place(order: tuple[int, ...], sizes: np.ndarray, meets: np.ndarray, tightes
 
 
 def _search(best: _Placement, sizes: np.ndarray, meets: np.ndarray, bound: int) -> _Placement:
-    """Move a block that sticks out to the front of the order, as long as that has not been tried."""
+    """Move a block that sticks out to the front of the order, unless that has been tried."""
     seen = {best.order}
     current = best
     for _ in range(_SEARCH_ROUNDS):

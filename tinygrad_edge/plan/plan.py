@@ -86,14 +86,17 @@ class Plan:
         for buffer in self.storage.buffers:
             for _, value in buffer.lives[-1:]:
                 frees.setdefault(buffer.end, []).append(f"%{value.node.number}")
-        header = f"{'call':>4}  {'part':<8}  {'kernel':<34}  {'made':<38}  {'read':<22}  {'freed':<16}  {'live':>12}"
+        header = (
+            f"{'call':>4}  {'part':<8}  {'kernel':<34}  {'made':<38}  {'read':<22}  "
+            f"{'freed':<16}  {'live':>12}"
+        )
         lines = [header, "-" * len(header)]
         last = {call.time: i for i, call in enumerate(self.calls)}
         for i, call in enumerate(self.calls):
             node = call.node
             made = ", ".join(f"%{v.node.number} {v.dtype}{list(v.shape)}" for v in node.outputs)
             read = " ".join(f"%{v.node.number}" for v in node.inputs)
-            name = f"loop x {call.count}" if call.kernel is None else call.kernel.name
+            name = f"loop x {call.repeat}" if call.kernel is None else call.kernel.name
             name = f"{node.path}.{name}" if node.scope else name
             freed = " ".join(frees.get(call.time, ())) if last[call.time] == i else ""
             mark = " <- peak" if call.time == peak and last[call.time] == i else ""
@@ -118,5 +121,5 @@ class Plan:
 
 
 def make_plan(graph: Graph, workspace: Callable[[Kernel], int] = lambda kernel: 0) -> Plan:
-    """Plan a lowered graph; `workspace` says what the runtime's kernels want besides their operands."""
+    """Plan a lowered graph; `workspace` says what a kernel wants besides its operands."""
     return Plan(graph, workspace)

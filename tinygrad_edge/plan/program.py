@@ -35,21 +35,21 @@ class Operand(NamedTuple):
 class Call(NamedTuple):
     """One kernel call, or (kernel None) the head of a loop over the next `body` calls.
 
-    A loop's operands are pairs: a window (with its step), and the place that it slides over. A call that
-    only moves a value to where it must be names it in `moves`.
+    A loop's operands are pairs: a window (with its step), and the place that it slides over. A
+    call that only moves a value to where it must be names it in `moves`.
     """
 
     kernel: Kernel | None
     operands: tuple[Operand, ...]
     node: Node
     time: int
-    count: int = 1
+    repeat: int = 1
     body: int = 0
     moves: Value | None = None
 
 
 def lower(storage: Storage, workspace: Callable[[Kernel], int]) -> list[Call]:
-    """Lower a schedule to calls. Workspaces that kernels want are added to the storage's buffers."""
+    """Lower a schedule to calls, adding the workspaces that kernels want to the buffers."""
     calls: list[Call] = []
 
     def place(value: Value) -> Operand:

@@ -1,9 +1,9 @@
 """Where each value lives, and from when to when.
 
-A schedule numbers the moments of a step; a loop's body is laid out once, between the loop's first and last
-moment. A buffer is a run of bytes in the arena, in a cell, in an input or in an output. Values share a
-buffer when one is a view of the other, when an op may write over an input that dies there, when a value
-becomes a cell's next version, and when a loop carries it.
+A schedule numbers the moments of a step; a loop's body is laid out once, between the loop's first
+and last moment. A buffer is a run of bytes in the arena, in a cell, in an input or in an output.
+Values share a buffer when one is a view of the other, when an op may write over an input that dies
+there, when a value becomes a cell's next version, and when a loop carries it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import GraphError
-from ..graph import ASSIGN, INPUT, READ, Cell, Graph, Node, Value
+from ..graph import ASSIGN, READ, Cell, Graph, Node, Value
 from ..ops.loop import LOOP
 
 __all__ = ["ARENA", "Buffer", "Moment", "Place", "Storage", "schedule_of", "store"]
@@ -129,7 +129,9 @@ class _Lives:
                 self._start(value, moment, moment.inside)
         if node.op is LOOP:
             fixed = node.attrs["invariant"]
-            for i, (outer, inner) in enumerate(zip(node.inputs, node.attrs["body"].inputs, strict=True)):
+            for i, (outer, inner) in enumerate(
+                zip(node.inputs, node.attrs["body"].inputs, strict=True)
+            ):
                 if inner in self.root:
                     raise GraphError("two loops share a body; each needs a copy of its own")
                 self.bound.add(inner)
@@ -235,7 +237,7 @@ class _Store:
                 self.storage.after.setdefault(moment.time, []).insert(0, (value, place))
 
     def _may_overwrite(self, new: Value, old: Value | None) -> bool:
-        """Whether `new` may be made in the memory of `old`: read no later, and at once only in place."""
+        """Whether `new` may be made in the memory of `old`, which nobody reads afterwards."""
         made, node = self.lives.made[new], new.node
         if node.op is LOOP or made.inside:
             return False
@@ -260,7 +262,9 @@ class _Store:
             if lives.root[value] is not value or value in lives.bound:
                 continue
             if value not in self.storage.places:
-                self.storage.places[value] = self._dying_input(moment, value) or self._new(value, moment)
+                self.storage.places[value] = self._dying_input(moment, value) or self._new(
+                    value, moment
+                )
             buffer = self.storage.places[value].buffer
             buffer.end = max(buffer.end, lives.last[value])
             buffer.lives.append((moment.time, value))
@@ -271,7 +275,7 @@ class _Store:
         return Place(buffer)
 
     def _dying_input(self, moment: Moment, value: Value) -> Place | None:
-        """The memory of an input that is read here for the last time, if the op may write over it."""
+        """The memory of an input that dies here, if the op may write over it."""
         lives, places = self.lives, self.storage.places
         for index, i in moment.node.op.inplace:
             if index != value.index or i >= len(moment.node.inputs):
@@ -299,10 +303,15 @@ class _Store:
             self.storage.places[inner] = self.storage.places[self.lives.root[inner]]
         for i in range(sliced_from, carried_from):
             inner, outer = body.inputs[i], self.lives.root[moment.node.inputs[i]]
-            self.storage.places[inner] = self._window(moment, self.storage.places[outer], inner.nbytes)
+            self.storage.places[inner] = self._window(
+                moment, self.storage.places[outer], inner.nbytes
+            )
         for i, (outer, value) in enumerate(zip(moment.node.outputs, body.outputs, strict=True)):
             if i < carried:
-                entering, inner = moment.node.inputs[carried_from + i], body.inputs[carried_from + i]
+                entering, inner = (
+                    moment.node.inputs[carried_from + i],
+                    body.inputs[carried_from + i],
+                )
                 self._carry(moment, entering, inner, value, outer)
             else:
                 self._stack(moment, value, outer)
@@ -320,7 +329,9 @@ class _Store:
         place.buffer.lives.append((moment.time, outer))
         return place
 
-    def _carry(self, moment: Moment, entering: Value, inner: Value, value: Value, outer: Value) -> None:
+    def _carry(
+        self, moment: Moment, entering: Value, inner: Value, value: Value, outer: Value
+    ) -> None:
         place = self._outlive(moment, outer)
         self.storage.places[inner] = place
         self.storage.before.setdefault(moment.time, []).append((entering, place))

@@ -15,15 +15,17 @@ __all__ = ["Default"]
 class Default(Policy):
     """Place each update as soon as its gradient is ready, so that the gradient dies at once.
 
-    Updates wait for the last check of the step and for the last reader of what they overwrite. The order
-    of arithmetic within each value is unchanged, so results are equal to the bit.
+    Updates wait for the last check of the step and for the last reader of what they overwrite. The
+    order of arithmetic within each value is unchanged, so results are equal to the bit.
     """
 
     phase: ClassVar[str] = "schedule"
 
     def __call__(self, graph: Graph) -> Graph:
         """Give the graph with its update part spread over the backward part."""
-        if any(v.node.part == "update" for n in graph.nodes if n.part != "update" for v in n.inputs):
+        if any(
+            v.node.part == "update" for n in graph.nodes if n.part != "update" for v in n.inputs
+        ):
             return graph  # the step goes on after an update: its order is the user's
         return graph.reordered(_updates_early(graph))
 

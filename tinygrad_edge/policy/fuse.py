@@ -1,4 +1,7 @@
-"""Fusion: fewer passes over memory, the same bits. Part of lowering, so that what follows sees true costs."""
+"""Fusion: fewer passes over memory, the same bits.
+
+It is part of lowering, so that what follows sees true costs.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,8 @@ def fuse_patterns(graph: Graph) -> Graph:
 def fuse_chains(graph: Graph) -> Graph:
     """Join elementwise nodes of one part and one shape whose results the next alone reads.
 
-    Constants become part of the chain. No assignment may lie between the nodes, because a chain reads all its
-    inputs where its last node stood.
+    Constants become part of the chain. No assignment may lie between the nodes, because a chain
+    reads all its inputs where its last node stood.
     """
     groups = _groups(graph)
     renewed: dict[Node, tuple[Value, ...]] = {}

@@ -46,7 +46,8 @@ def lower_composites(graph: Graph) -> Graph:
 def checks_first(graph: Graph) -> Graph:
     """Check each value as soon as it is made, and assign nothing before the last check.
 
-    A step that fails must not have changed anything; tracing puts running statistics in the forward part.
+    A step that fails must not have changed anything; tracing puts running statistics in the
+    forward part.
     """
     order = _checks_early(graph.nodes)
     last = max((i for i, n in enumerate(order) if n.op.may_refuse), default=-1)
@@ -92,7 +93,9 @@ def rewrite(graph: Graph, policies: Sequence[Policy]) -> Graph:
         A rewrite broke a rule of graphs; the message names it.
     """
     for phase in PHASES:
-        for step in (*_BUILT_IN.get(phase, ()), *(p for p in policies if p.phase == phase)):
+        own = [p for p in policies if p.phase == phase]
+        steps: list[Callable[[Graph], Graph]] = [*_BUILT_IN.get(phase, ()), *own]
+        for step in steps:
             try:
                 graph = verify(step(graph))
             except GraphError as error:

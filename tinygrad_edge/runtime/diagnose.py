@@ -25,7 +25,9 @@ def run_checked(executable: Any, cells: Sequence[np.ndarray], inputs: Sequence[n
         raise NonFiniteError(f"{error}; the first value that is not finite: {first}") from None
 
 
-def _first_non_finite(executable: Any, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> str:
+def _first_non_finite(
+    executable: Any, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+) -> str:
     plan: Plan = executable.plan
     entering = [
         *((f"cell {c.name!r}", a) for c, a in zip(plan.graph.cells, cells, strict=True)),

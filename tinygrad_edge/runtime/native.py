@@ -37,7 +37,8 @@ def workspace(kernel: Kernel) -> int:
 def _reserve(nbytes: int) -> np.ndarray:
     """The arena, grown to at least this many bytes.
 
-    An anonymous private mapping without huge pages: the process then grows by the bytes touched, to a page.
+    An anonymous private mapping without huge pages: the process then grows by the bytes touched,
+    to a page.
     """
     global _arena
     if _arena.nbytes < nbytes:
@@ -81,18 +82,21 @@ class Executable:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        params, operands, calls = bytearray(), [], []
+        params = bytearray()
+        operands: list[tuple[int, int, int]] = []
+        calls: list[tuple[int, int, int, int]] = []
         for call in plan.calls:
             if call.kernel is None:
                 index = -1
-                packed = _ffi.params("tge_loop_params", {"count": call.count, "body": call.body})
+                packed = _ffi.params("tge_loop_params", {"count": call.repeat, "body": call.body})
             else:
                 index = _ffi.kernel(call.kernel.name)
                 packed = _ffi.params(call.kernel.struct, call.kernel.params)
             calls.append((index, len(call.operands), len(operands), len(params)))
             params += packed + bytes(-len(packed) % 8)
             for i, operand in enumerate(call.operands):
-                # A loop's pairs: the window's slot with its step, then the address that it slides over.
+                # A loop's pairs: the window's slot with its step, then the address that it slides
+                # over.
                 offset = operand.step if call.kernel is None and i % 2 == 0 else operand.offset
                 operands.append((operand.slot, 0, offset))
         self._program = _ffi.Program(calls, operands, bytes(params))
@@ -156,12 +160,12 @@ class Executable:
         return outputs
 
     def _run(self, first: int, last: int) -> None:
-        """Run a range of calls. An interrupt takes effect before any state has changed, or afterwards."""
+        """Run a range of calls; an interrupt takes effect before any state changes, or after."""
         unchanged = min(max(self._first_change, first), last)
         status, where = self._program.run(self._bases, first, unchanged, stoppable=True)
         while status == -1:
-            # The interpreter acts on the signal here. A handler that returns means to go on: nothing has
-            # changed yet, so the range starts again.
+            # The interpreter acts on the signal here. A handler that returns means to go on:
+            # nothing has changed yet, so the range starts again.
             status, where = self._program.run(self._bases, first, unchanged, stoppable=True)
         if status == 0:
             status, where = self._program.run(self._bases, unchanged, last)
