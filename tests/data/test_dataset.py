@@ -73,8 +73,12 @@ def test_a_batch_is_normalised_float32():
         ((IMAGES, LABELS), "ab", "label 2 of image 2 is not one of the 2 classes, 0 to 1"),
         ((IMAGES, LABELS - 1), None, "training part: label -1 of image 0 is not one of the 3"),
         ((IMAGES, LABELS + 2**32), "abc", "label 4294967296 of image 0"),
-        ((IMAGES * np.float32("nan"), LABELS), None, "channel 0 of the images holds NaN"),
-        ((with_infinities(), LABELS), None, "channel 1 of the images holds NaN, infinity"),
+        (
+            (IMAGES * np.float32("nan"), LABELS),
+            None,
+            "training part: channel 0 of image 0 holds NaN",
+        ),
+        ((with_infinities(), LABELS), None, "training part: channel 1 of image 2 holds infinity"),
     ],
 )
 def test_refuses(train, class_names, match):

@@ -1,14 +1,17 @@
 """Batches of a split, in an order that depends on nothing but two numbers."""
 
-import operator
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from ..errors import DataError
+from ._augment import Augmentation, augment_batch
 from ._dataset import Split
+from ._philox import Draws, integer, words
+from ._prefetch import prefetched
 
-__all__ = ["batch_count", "batches", "epoch_order"]
+__all__ = ["Batch", "batch_count", "batches", "epoch_order"]
+
+Batch = tuple[np.ndarray, np.ndarray]
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> np.ndarray:
@@ -18,14 +21,12 @@ def epoch_order(samples: int, seed: int, epoch: int) -> np.ndarray:
     and the samples are sorted by them. NumPy keeps that stream the same for ever, which it does not
     promise of ``Generator.permutation``.
     """
-    key = [_integer("seed", seed, 0, 2**64 - 1), _integer("epoch", epoch, 0, 2**64 - 1)]
-    bits = np.random.Philox(key=np.array(key, np.uint64)).random_raw(samples)
-    return np.argsort(bits, kind="stable")
+    return np.argsort(words(samples, seed, epoch), kind="stable")
 
 
 def batch_count(samples: int, batch: int, drop_last: bool = False) -> int:
     """Return how many batches of `batch` an epoch over `samples` samples has."""
-    _integer("batch", batch, 1)
+    integer("batch", batch, 1)
     return samples // batch if drop_last else -(-samples // batch)
 
 
@@ -38,7 +39,9 @@ def batches(
     shuffle: bool = True,
     drop_last: bool = False,
     start: int = 0,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    augment: Sequence[Augmentation] = (),
+    prefetch: int = 0,
+) -> Generator[Batch, None, None]:
     """Iterate over one epoch of a split.
 
     Parameters
@@ -48,13 +51,19 @@ def batches(
     batch : int
         Samples in a batch; the last one of an epoch may have fewer.
     seed, epoch : int
-        They alone decide the order, see `epoch_order`. From 0 to 2**64 - 1.
+        They alone decide the order, see `epoch_order`, and with an image's position in the split
+        its augmentation. From 0 to 2**64 - 1.
     shuffle : bool
         False visits the samples as they are stored.
     drop_last : bool
         Leave out a last batch of fewer samples.
     start : int
         How many batches of the epoch are done: those that follow come as if they had been drawn.
+    augment : sequence of Augmentation
+        What to do to each image, in this order; ``dataset.augmentation`` suits the data set.
+    prefetch : int
+        Make so many batches ahead, in a thread; the batches are the same. Each is as large as the
+        one that is yielded. Closing the generator ends the thread, so does dropping it.
 
     Yields
     ------
@@ -67,6 +76,8 @@ def batches(
     ------
     DataError
         A number is out of its range.
+    FileError
+        While iterating: a file cannot be read any more.
 
     Examples
     --------
@@ -79,17 +90,17 @@ def batches(
     (413, 1, 8, 8) float32 [1 7 3 6]
     """
     count = batch_count(len(split), batch, drop_last)
-    _integer("start", start, 0, count)
+    integer("start", start, 0, count)
+    integer("prefetch", prefetch, 0)
     order = epoch_order(len(split), seed, epoch) if shuffle else np.arange(len(split))
-    return (split.batch(order[i * batch : (i + 1) * batch]) for i in range(start, count))
+    draws = Draws(seed, epoch)
 
+    def make() -> Generator[Batch, None, None]:
+        for i in range(start, count):
+            rows = order[i * batch : (i + 1) * batch]
+            images, labels = split.batch(rows)
+            if augment:
+                augment_batch(images, rows, augment, draws)
+            yield images, labels
 
-def _integer(name: str, value: int, low: int, high: int | None = None) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise DataError(f"{name} is an integer, not {value!r}") from None
-    if number < low or (high is not None and number > high):
-        limit = f"from {low} to {high}" if high is not None else f"at least {low}"
-        raise DataError(f"{name} is {limit}, not {number}")
-    return number
+    return prefetched(make(), prefetch) if prefetch else make()

@@ -1,85 +1,28 @@
-"""What a data set is: images with labels in two parts, and how to normalise them."""
+"""What a data set is: images with labels in parts, and how to normalise them."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import DataError
+from ._augment import Augmentation
+from ._images import Images, Rows, held_bytes
+from ._labels import hold_out
+from ._normalisation import BLOCK_BYTES, Normalisation
 
-__all__ = ["Dataset", "Images", "Normalisation", "Split"]
-
-_BLOCK_BYTES = 1 << 20  # of float64, made at a time while statistics are taken
-
-
-class Images(Protocol):
-    """Images of shape (N, C, H, W), uint8 or float: an array, or what can be indexed like one.
-
-    Rows are asked for by an array of positions or by a slice, and only when a batch needs them, so
-    that images may as well lie in files.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """N, C, H and W."""
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of the arrays that indexing returns."""
-
-    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
+__all__ = ["Dataset", "Skipped", "Split"]
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """Brings each channel to mean 0 and standard deviation 1.
+class Skipped(NamedTuple):
+    """Something that was left out of a data set."""
 
-    Parameters
-    ----------
-    mean, std : tuple of float
-        One a channel, in the units of the stored images (0 to 255, say).
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, images: Images) -> "Normalisation":
-        """Take the statistics of `images`, a block of them at a time.
-
-        A channel that does not vary keeps its scale (std 1). For uint8 images the sums are exact.
-
-        Raises
-        ------
-        DataError
-            A channel holds NaN, infinity, or numbers whose squares overflow.
-        """
-        samples, channels, height, width = images.shape
-        total, squares = np.zeros(channels), np.zeros(channels)
-        rows = max(1, _BLOCK_BYTES // (8 * channels * height * width))
-        with np.errstate(over="ignore", invalid="ignore"):  # told of below
-            for start in range(0, samples, rows):
-                block = images[start : start + rows].astype(np.float64)
-                total += block.sum(axis=(0, 2, 3))
-                squares += np.square(block, out=block).sum(axis=(0, 2, 3))
-        wrong = np.flatnonzero(~np.isfinite(squares))
-        if len(wrong):
-            raise DataError(f"channel {wrong[0]} of the images holds NaN, infinity or huge numbers")
-        count = samples * height * width
-        mean = total / count
-        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-        # Of a constant channel, rounding makes up to 1e-7 of the mean; below tiny is no divisor.
-        std[std <= 1e-6 * np.abs(mean) + np.finfo(np.float32).tiny] = 1
-        return cls(tuple(mean.tolist()), tuple(std.tolist()))
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Normalise an array of shape (N, C, H, W) into a new float32 one."""
-        normalised = images.astype(np.float32)
-        normalised -= np.array(self.mean, np.float32)[:, None, None]
-        normalised /= np.array(self.std, np.float32)[:, None, None]
-        return normalised
+    what: str  #: a file, relative to the data set; a class; or an array
+    why: str
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,6 +66,11 @@ class Split:
         """
         return self.normalisation(self.images[rows]), self.labels[rows]
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that images and labels occupy between batches."""
+        return held_bytes(self.images) + self.labels.nbytes
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
@@ -133,15 +81,24 @@ class Dataset:
     name : str
         As `load` knows it.
     train, test : Split
-        The two parts; both normalised as the training part asks for.
+        Two parts; normalised as the training part asks for.
     class_names : tuple of str
         One a class, in the order of the labels.
+    val : Split, optional
+        A part to choose epochs and settings by, where there is one.
+    augmentation : tuple of Augmentation
+        What suits these images; `batches` does it when it is told to.
+    skipped : tuple of Skipped
+        What was left out, and why.
     """
 
     name: str
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    val: Split | None = None
+    augmentation: tuple[Augmentation, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     @classmethod
     def from_arrays(
@@ -150,7 +107,12 @@ class Dataset:
         train: tuple[Images, ArrayLike],
         test: tuple[Images, ArrayLike],
         class_names: Sequence[str] | None = None,
-    ) -> "Dataset":
+        *,
+        val: tuple[Images, ArrayLike] | None = None,
+        fill_missing: bool = False,
+        augmentation: Sequence[Augmentation] = (),
+        skipped: Sequence[Skipped] = (),
+    ) -> Dataset:
         """Check images and labels, and make a data set of them.
 
         Parameters
@@ -161,33 +123,87 @@ class Dataset:
             Images of shape (N, C, H, W), uint8 or float, and N labels of any integer type.
         class_names : sequence of str, optional
             By default the classes are called "0", "1", ... up to the largest label.
+        val : (Images, array_like), optional
+            A validation part.
+        fill_missing : bool
+            Take NaN for a missing value: it counts in no statistic, becomes its channel's mean of
+            the training part, and is reported in `skipped`.
+        augmentation, skipped : sequence
+            As the data set's.
 
         Raises
         ------
         DataError
-            A part is empty, its shapes or types are not as above, the two parts hold images of
-            different shapes, or a label is not a class.
+            A part is empty, its shapes or types are not as above, two parts hold images of
+            different shapes, a label is not a class, or a number is infinite, or NaN that is not to
+            be filled.
         """
-        x, y = train[0], np.asarray(train[1])
-        x_test, y_test = test[0], np.asarray(test[1])
-        _check(f"{name}, training part", x, y)
-        _check(f"{name}, test part", x_test, y_test)
-        if x.shape[1:] != x_test.shape[1:]:
-            raise DataError(
-                f"{name}: training images of shape {x.shape[1:]}, but test images of shape "
-                f"{x_test.shape[1:]}"
-            )
+        parts = {"training": train, "test": test, "validation": val}
+        checked: dict[str, tuple[Images, np.ndarray]] = {}
+        report = list(skipped)
+        for key, part in parts.items():
+            if part is None:
+                continue
+            where, images, labels = f"{name}, {key} part", part[0], np.asarray(part[1])
+            _check(where, images, labels)
+            if images.shape[1:] != train[0].shape[1:]:
+                raise DataError(
+                    f"{name}: training images of shape {train[0].shape[1:]}, but {key} images of "
+                    f"shape {images.shape[1:]}"
+                )
+            missing = _missing(where, images, fill_missing)
+            if missing:
+                report.append(Skipped(f"{key} part", f"{missing} missing values: filled by means"))
+            checked[key] = images, labels
         if class_names is None:
-            class_names = [str(i) for i in range(1 + max(y.max(), y_test.max()))]
-        _check_range(f"{name}, training part", y, len(class_names))
-        _check_range(f"{name}, test part", y_test, len(class_names))
-        normalisation = Normalisation.of(x)
+            class_names = [str(i) for i in range(1 + max(y.max() for _, y in checked.values()))]
+        for key, (_, labels) in checked.items():
+            _check_range(f"{name}, {key} part", labels, len(class_names))
+        normalisation = Normalisation.of(train[0], fill_missing)
+        splits = {
+            key: Split(images, labels.astype(np.int32), normalisation)
+            for key, (images, labels) in checked.items()
+        }
         return cls(
             name,
-            Split(x, y.astype(np.int32), normalisation),
-            Split(x_test, y_test.astype(np.int32), normalisation),
+            splits["training"],
+            splits["test"],
             tuple(class_names),
+            splits.get("validation"),
+            tuple(augmentation),
+            tuple(report),
         )
+
+    def with_validation(self, fraction: float = 0.1, seed: int = 0) -> Dataset:
+        """Move some of each class from the training part to a validation part.
+
+        Parameters
+        ----------
+        fraction : float
+            How much of the training part, between 0 and 1.
+        seed : int
+            Decides which images, with their number alone. From 0 to 2**64 - 1.
+
+        Returns
+        -------
+        Dataset
+            Normalised as its own, smaller training part asks for. A data set that has a
+            validation part is returned as it is.
+        """
+        if self.val is not None:
+            return self
+        if not 0 < fraction < 1:
+            raise DataError(f"fraction is between 0 and 1, not {fraction}")
+        rank = np.random.Philox(key=np.array([seed, 0], np.uint64)).random_raw(len(self.train))
+        kept, held = hold_out(self.train.labels, rank, fraction)
+        fill = self.normalisation.fill_missing
+        normalisation = Normalisation.of(Rows(self.train.images, kept), fill)
+        train, val = (
+            Split(Rows(self.train.images, rows), self.train.labels[rows], normalisation)
+            for rows in (kept, held)
+        )
+        test = replace(self.test, normalisation=normalisation)
+        return replace(self, train=train, test=test, val=val)
 
     @property
     def num_classes(self) -> int:
@@ -204,10 +220,17 @@ class Dataset:
         """What the training part asks for."""
         return self.train.normalisation
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that the data set occupies between batches; the rest lies in files."""
+        splits = (self.train, self.test, self.val)
+        return sum(split.held_bytes for split in splits if split is not None)
+
     def __repr__(self) -> str:
+        val = f", {len(self.val)} validation" if self.val is not None else ""
         return (
-            f"Dataset({self.name!r}, {len(self.train)} training and {len(self.test)} test images "
-            f"of {'x'.join(map(str, self.image_shape))}, {self.num_classes} classes)"
+            f"Dataset({self.name!r}, {len(self.train)} training{val} and {len(self.test)} test "
+            f"images of {'x'.join(map(str, self.image_shape))}, {self.num_classes} classes)"
         )
 
 
@@ -226,6 +249,26 @@ def _check(where: str, images: Images, labels: np.ndarray) -> None:
         raise DataError(f"{where}: {images.shape[0]} images, but {len(labels)} labels")
     if 0 in images.shape:
         raise DataError(f"{where}: nothing in images of shape {images.shape}")
+
+
+def _missing(where: str, images: Images, fill: bool) -> int:
+    """Count NaN, where it is to be filled; refuse what cannot be trained on."""
+    if images.dtype.kind != "f":
+        return 0
+    count = 0
+    rows = max(1, BLOCK_BYTES // (8 * int(np.prod(images.shape[1:]))))
+    for start in range(0, images.shape[0], rows):
+        block = images[start : start + rows]
+        missing = np.isnan(block)
+        wrong = np.isinf(block) if fill else missing | np.isinf(block)
+        if wrong.any():
+            row, channel = np.argwhere(wrong)[0, :2]
+            raise DataError(
+                f"{where}: channel {channel} of image {start + row} holds "
+                f"{'NaN' if missing[wrong].any() else 'infinity'}"
+            )
+        count += int(np.count_nonzero(missing))
+    return count
 
 
 def _check_range(where: str, labels: np.ndarray, classes: int) -> None:

@@ -1,15 +1,15 @@
 """Getting a file from one of its mirrors, checked and whole."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, FileError
 from ..files import atomic_write
+from ._progress import progress
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "make_folder"]
 
 _TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 16
@@ -71,10 +71,10 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
 
     digest = hashlib.sha256()
     with _open(url) as response:
-        _make_folder(path.parent)  # only now, so that without a network nothing is made
+        make_folder(path.parent)  # only now, so that without a network nothing is made
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
-        with atomic_write(path) as file, _progress(path.name, total) as advance:
+        with atomic_write(path) as file, progress(path.name, total, "bytes") as advance:
             for chunk in _chunks(response):
                 digest.update(chunk)
                 file.write(chunk)
@@ -97,29 +97,12 @@ def _chunks(response: Any) -> Iterator[bytes]:
             yield chunk
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it is in."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the folder {folder}: {error.strerror}") from error
-
-
-@contextmanager
-def _progress(name: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    """Show a bar, where somebody looks and rich is there to draw it."""
-    if not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-    except ImportError:
-        yield lambda count: None
-        return
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda count: progress.advance(task, count)
 
 
 def _sha256(path: Path) -> str:

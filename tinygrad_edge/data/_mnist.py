@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ._augment import Augmentation, Crop, Flip
 from ._dataset import Dataset
 from ._download import fetch
-from ._folders import DataDir, download_folder, given_folder
-from ._idx import find_idx, read_idx
+from ._folders import DataDir, download_root, given_folder
+from ._idx import find_idx, open_idx_images, read_idx
+from ._images import Images
 
 __all__ = ["FASHION_MNIST", "MNIST", "IdxDataset", "load_digits"]
 
@@ -31,21 +33,24 @@ class IdxDataset:
         Addresses, to which a file's name is appended, in the order of preference.
     sha256 : mapping of str to str
         The digest of each file.
+    augmentation : tuple of Augmentation
+        What suits the images.
     """
 
     name: str
     class_names: tuple[str, ...]
     mirrors: tuple[str, ...]
     sha256: Mapping[str, str]
+    augmentation: tuple[Augmentation, ...]
 
     def load(self, data_dir: DataDir = None) -> Dataset:
         """Read the files from the folder that is given, else from the cache, downloaded once."""
         folder = given_folder(self.name, data_dir) or self.download()
-        return _read(self.name, folder, self.class_names)
+        return _read(self.name, folder, self.class_names, self.augmentation)
 
     def download(self, data_dir: DataDir = None) -> Path:
         """Fetch the files that are not there, or not right; return their folder."""
-        folder = download_folder(self.name, data_dir)
+        folder = download_root(data_dir) / self.name
         for file, sha256 in self.sha256.items():
             fetch([mirror + file for mirror in self.mirrors], folder / file, sha256)
         return folder
@@ -53,23 +58,25 @@ class IdxDataset:
 
 def load_digits(data_dir: DataDir = None) -> Dataset:
     """Read the digits, which are part of this package wherever other data lies."""
-    return _read("digits", Path(__file__).parent / "digits", _DIGITS)
+    return _read("digits", Path(__file__).parent / "digits", _DIGITS, (Crop(1),))
 
 
-def _read(name: str, folder: Path, class_names: tuple[str, ...]) -> Dataset:
+def _read(
+    name: str, folder: Path, class_names: tuple[str, ...], augmentation: tuple[Augmentation, ...]
+) -> Dataset:
     train, test = _read_part(folder, "train"), _read_part(folder, "t10k")
-    return Dataset.from_arrays(name, train, test, class_names)
+    return Dataset.from_arrays(name, train, test, class_names, augmentation=augmentation)
 
 
-def _read_part(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_part(folder: Path, prefix: str) -> tuple[Images, np.ndarray]:
     images_path = find_idx(folder, f"{prefix}-images-idx3-ubyte")
     labels_path = find_idx(folder, f"{prefix}-labels-idx1-ubyte")
-    images, labels = read_idx(images_path, ndim=3), read_idx(labels_path, ndim=1)
-    if len(images) != len(labels):
+    images, labels = open_idx_images(images_path), read_idx(labels_path, ndim=1)
+    if images.shape[0] != len(labels):
         raise DataError(
-            f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels"
+            f"{images_path} holds {images.shape[0]} images, but {labels_path} {len(labels)} labels"
         )
-    return images[:, None], labels
+    return images, labels
 
 
 MNIST = IdxDataset(
@@ -94,6 +101,7 @@ MNIST = IdxDataset(
             "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
         ),
     },
+    augmentation=(Crop(2),),
 )
 
 FASHION_MNIST = IdxDataset(
@@ -128,4 +136,5 @@ FASHION_MNIST = IdxDataset(
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
         ),
     },
+    augmentation=(Flip(), Crop(2)),
 )
