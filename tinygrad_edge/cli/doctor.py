@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import data, runtime
-from ..data._folders import download_folder, given_folder
+from ..data._folders import download_root, given_folder
 from ..errors import TinygradEdgeError
 from ..runtime import _ffi
 
@@ -66,7 +66,7 @@ def _place(name: str) -> str:
     if data.SOURCES[name].download is None:
         return "part of the package"
     try:
-        folder = given_folder(name, None) or download_folder(name, None)
+        folder = given_folder(name, None) or download_root(None) / name
     except TinygradEdgeError as error:
         return str(error)
     return f"in {folder}" if folder.is_dir() else f"not here yet: train downloads it to {folder}"
