@@ -30,7 +30,8 @@ enum tge_dtype {
 
 /* elementwise_f32: float outputs and inputs.
  * maximum and minimum return NaN when either input is NaN, as NumPy's do. CLIP is (x, low, high). *_BACKWARD are (grad_output, y)
- * for RELU and RELU6 (y is the output) and (grad_output, x) for HARDSWISH. */
+ * for RELU and RELU6 (y is the output) and (grad_output, x) for HARDSWISH. HARDSWISH is x * (relu6(x + 3) / 6), its derivative
+ * (2 x + 3) / 6 where |x| < 3 and a constant elsewhere; RELU passes the gradient where y > 0, RELU6 where 0 < y < 6. POWER is libm's powf. */
 enum tge_elementwise {
     TGE_NEGATIVE, TGE_ABS, TGE_SIGN, TGE_EXP, TGE_LOG, TGE_SQRT, TGE_TANH, TGE_SIGMOID, TGE_RELU, TGE_RELU6, TGE_HARDSWISH,
     TGE_ADD, TGE_SUBTRACT, TGE_MULTIPLY, TGE_DIVIDE, TGE_POWER, TGE_MAXIMUM, TGE_MINIMUM,
@@ -73,7 +74,7 @@ typedef struct {
 } tge_elementwise_params;
 
 /* cast: contiguous, any pair of element types. Float to float rounds to nearest even; float to integer truncates toward zero and
- * saturates, NaN becomes 0; anything to bool is x != 0. */
+ * saturates, NaN becomes 0; integer to integer wraps; anything to bool is x != 0. */
 typedef struct { int32_t from; int32_t to; int64_t count; } tge_cast_params;
 
 /* copy: a strided walk, output and input strides in elements (negative allowed, 0 broadcasts on the input side), offsets in elements
@@ -144,7 +145,7 @@ typedef struct {
     int64_t x_n_stride, x_c_stride, y_n_stride, y_c_stride;
 } tge_conv2d_params;
 
-/* ---- pooling: planes of H x W become planes of P x Q ---- */
+/* ---- pooling: planes of H x W become planes of P x Q; the padding is less than the window, so that every window meets the image ---- */
 
 /* max_pool2d_f32:          y, argmax; x          argmax: r * S + s inside the window, in argmax_bytes (1 or 4) bytes; first of equals;
  *                                                 padding never wins; a NaN wins
@@ -200,7 +201,9 @@ typedef struct { int64_t samples; int64_t size; int64_t site; } tge_dropout_para
  * sgd_f32:          p; p, g, hyper {lr, weight_decay}
  * sgd_momentum_f32: p, m; p, g, m, hyper {lr, weight_decay, momentum}       m = momentum * m + g; p -= lr * (nesterov ? g + momentum * m : m)
  * adam_f32:         p, m, v; p, g, m, v, hyper {lr, weight_decay, beta1, beta2, eps}, step int32[1] (1 in the first update)
- *                   Kingma & Ba 2015; decoupled: p -= lr * weight_decay * p first (Loshchilov & Hutter 2019), else g += weight_decay * p
+ *                   Kingma & Ba 2015, the corrections of the bias folded into two coefficients: m = beta1 * m + (1 - beta1) * g;
+ *                   v = beta2 * v + (1 - beta2) * g^2; p -= (lr / (1 - beta1^step)) * m / (sqrt(v) * (1 / sqrt(1 - beta2^step)) + eps);
+ *                   decoupled: p -= lr * weight_decay * p first (Loshchilov & Hutter 2019), else g += weight_decay * p
  * rmsprop_f32:      p, s; p, g, s, hyper {lr, weight_decay, alpha, eps}      s = alpha * s + (1 - alpha) * g^2; p -= lr * g / (sqrt(s) + eps)
  * In all but decoupled Adam, g += weight_decay * p first. */
 typedef struct { int64_t count; int32_t nesterov; int32_t decoupled; } tge_update_params;
