@@ -17,7 +17,10 @@ __all__ = ["ALIGNMENT", "Block", "live_bytes", "pack"]
 #: Blocks start on multiples of this many bytes: the widest vector, and a cache line.
 ALIGNMENT = 64
 
-_SEARCH_ROUNDS = 60
+#: A search that comes this near to the bound is over.
+_NEAR = 1.005
+#: Blocks placed in a search, about: what limits its time.
+_SEARCH_STEPS = 30_000
 
 
 class Block(NamedTuple):
@@ -91,6 +94,12 @@ class _Placement(NamedTuple):
 def _orders(sizes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[tuple[int, ...]]:
     """Large first, long-lived first, both, and in order of time; ties in order of time."""
     lives = ends - starts + 1
+    # What is live at the worst moment first, in the order in which it was made.
+    moments = np.arange(int(ends.max()) + 1)
+    live = [(sizes * ((starts <= t) & (t <= ends))).sum() for t in moments]
+    worst = int(np.argmax(live))
+    at_worst = (starts <= worst) & (worst <= ends)
+    yield tuple(np.lexsort((-sizes, np.where(at_worst, starts, 0), ~at_worst)).tolist())
     for key in (-sizes, -sizes * lives, -lives, starts, -ends):
         yield tuple(np.lexsort((-sizes, starts, key)).tolist())
 
@@ -123,20 +132,24 @@ def _place(
 
 
 def _search(best: _Placement, sizes: np.ndarray, meets: np.ndarray, bound: int) -> _Placement:
-    """Move a block that sticks out to the front of the order, unless that has been tried."""
-    seen = {best.order}
+    """Move blocks that stick out, or that meet one that does, to an earlier place in the order.
+
+    A move that makes nothing worse is kept. The moves are drawn, always the same ones.
+    """
+    draw = np.random.Generator(np.random.Philox(0))
     current = best
-    for _ in range(_SEARCH_ROUNDS):
-        tops = np.flatnonzero(current.offsets + sizes == current.height)
-        moves = ((i, *(j for j in current.order if j != i)) for i in tops.tolist())
-        order = next((m for m in moves if m not in seen), None)
-        if order is None or best.height == bound:
+    for _ in range(int(np.clip(_SEARCH_STEPS // len(sizes), 40, 400))):
+        if best.height <= _NEAR * bound:
             break
-        seen.add(order)
-        current = min(
-            (_place(order, sizes, meets, tightest) for tightest in (True, False)),
-            key=lambda placement: placement.height,
-        )
-        if current.height < best.height:
-            best = current
+        tops = np.flatnonzero(current.offsets + sizes == current.height)
+        near = np.flatnonzero(meets[tops].any(0)) if draw.random() < 0.5 else tops
+        block = int(draw.choice(near))
+        order = list(current.order)
+        at = order.index(block)
+        order.insert(int(draw.integers(0, at + 1)), order.pop(at))
+        found = _place(tuple(order), sizes, meets, bool(draw.integers(2)))
+        if found.height <= current.height:
+            current = found
+        if found.height < best.height:
+            best = found
     return best
