@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from . import autodiff, ops, trace
-from .dtypes import DType, as_dtype, bool_, float16, float32, float64, int32, of_array
+from .dtypes import DType, as_dtype, bool_, float16, float32, int32, of_array
 from .errors import DTypeError, GraphError, ShapeError
 from .graph import ASSIGN, INPUT, READ, Cell, Value, marked, new_input
 from .op import TensorType
+from .ops.subscript import read_index
 from .runtime import current as current_runtime
 
 __all__ = ["Parameter", "Tensor", "as_tensor"]
@@ -481,7 +482,22 @@ class Tensor:
         return apply(ops.take, self, as_tensor(indices), axis=axis)
 
     def __getitem__(self, key: Any) -> Tensor:
-        return index(self, key)
+        """NumPy's basic indexing, and one tensor or list of integers."""
+        read = read_index(key, self.shape)
+        x = apply(ops.flip, self, axes=read.flips) if read.flips else self
+        if not read.is_whole(self.shape):
+            x = apply(ops.slice_, x, start=read.start, stop=read.stop, step=read.step)
+        if read.shape != x.shape:
+            x = x.reshape(read.shape)
+        if read.gather is not None:
+            axis, indices = read.gather
+            picked = as_tensor(indices)
+            if picked.dtype is bool_ or picked.dtype.is_float:
+                raise DTypeError(
+                    f"indices must be integers, got {picked.dtype}; use `where` to select by truth"
+                )
+            x = x.take(picked, axis=axis)
+        return x
 
 
 class Parameter(Tensor):
@@ -612,62 +628,3 @@ def _sizes(args: tuple) -> tuple[int, ...]:
     if len(args) == 1 and not isinstance(args[0], int):
         return tuple(args[0] or ())
     return tuple(args)
-
-
-def index(x: Tensor, key: Any) -> Tensor:
-    """NumPy's basic indexing, and one tensor or list of integers."""
-    keys = list(key) if isinstance(key, tuple) else [key]
-    gaps = sum(k is Ellipsis for k in keys)
-    used = sum(k is not None and k is not Ellipsis for k in keys)
-    if gaps > 1 or used > x.ndim:
-        raise ShapeError(f"index {key!r} does not fit {x.ndim} axes")
-    rest = [slice(None)] * (x.ndim - used)
-    at = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
-    keys = [*keys[:at], *rest, *keys[at + gaps :]]
-    start, stop, step, flips, shape, gathers = [], [], [], [], [], []
-    axis = 0
-    for k in keys:
-        if k is None:
-            shape.append(1)
-            continue
-        n = x.shape[axis]
-        if isinstance(k, slice):
-            a, b, s = k.indices(n)
-            count = len(range(a, b, s))
-            if s < 0:
-                flips.append(axis)
-                a, b, s = (n - 1 - a, n - 1 - b, -s) if count else (0, 0, 1)
-            start.append(a)
-            stop.append(max(b, a) if count else a)
-            step.append(s)
-            shape.append(count)
-        elif isinstance(k, int | np.integer) and not isinstance(k, bool):
-            if not -n <= k < n:
-                raise ShapeError(f"index {k} is out of range for axis {axis} of {n}")
-            start.append(int(k) % n)
-            stop.append(int(k) % n + 1)
-            step.append(1)
-        else:
-            gathers.append((len(shape), k))
-            start.append(0)
-            stop.append(n)
-            step.append(1)
-            shape.append(n)
-        axis += 1
-    if len(gathers) > 1:
-        raise ShapeError(
-            "at most one index may be a list or tensor of integers; chain `take` for more"
-        )
-    y = apply(ops.flip, x, axes=flips) if flips else x
-    whole = tuple(zip(start, stop, step, strict=True)) == tuple((0, n, 1) for n in x.shape)
-    if not whole:
-        y = apply(ops.slice_, y, start=tuple(start), stop=tuple(stop), step=tuple(step))
-    y = y.reshape(shape) if tuple(shape) != y.shape else y
-    for at, indices in gathers:
-        picked = as_tensor(indices)
-        if picked.dtype is bool_ or picked.dtype.is_float or picked.dtype is float64:
-            raise DTypeError(
-                f"indices must be integers, got {picked.dtype}; use `where` to select by truth"
-            )
-        y = y.take(picked, axis=at)
-    return y
