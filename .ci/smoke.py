@@ -23,10 +23,18 @@ te.manual_seed(0)
 digits = te.data.load("digits")
 model = te.nn.Linear(64, digits.num_classes)
 optimizer = te.optim.SGD(model.parameters(), lr=0.1)
+
+
+@te.compile
+def step(images: te.Tensor, labels: te.Tensor) -> te.Tensor:
+    """One update; the model is linear in the pixels."""
+    loss = te.functional.cross_entropy(model(images.reshape(-1, 64)), labels)
+    optimizer.minimize(loss)
+    return loss
+
+
 for images, labels in te.data.batches(digits.train, 64):
-    loss = te.functional.cross_entropy(model(te.Tensor(images.reshape(-1, 64))), labels)
-    loss.backward()
-    optimizer.step()
+    step(images, labels)
 images, labels = digits.test.batch(slice(None))
 scores = model(te.Tensor(images.reshape(-1, 64))).numpy()
 accuracy = (scores.argmax(axis=1) == labels).mean()
