@@ -166,18 +166,65 @@ def test_damaged_snapshot(command, trained, tmp_path, files, damage, words):
     assert files(tmp_path) == before
 
 
+SETTINGS = {
+    "data": "digits",
+    "model": "tiny",
+    "epochs": 1,
+    "batch": 512,
+    "optimizer": "sgd",
+    "lr": 0.02,
+    "seed": 0,
+}
+DATA_INFO = {
+    "name": "digits",
+    "class_names": list("0123456789"),
+    "image_shape": [1, 8, 8],
+    "train_images": 1437,
+    "mean": [4.0],
+    "std": [6.0],
+    "fill_missing": False,
+}
+PROGRESS = {"batch": 0, "loss": 0.0, "seconds": 0.0, "epochs": []}
+RESULT = {
+    "epoch": 1,
+    "step": 2,
+    "loss": 1.0,
+    "accuracy": 0.5,
+    "seconds": 1.0,
+    "step_ms": 1.0,
+    "peak_bytes": 1,
+}
 OTHERS = {
-    "none": ({}, "no proper 'settings'"),
-    "text": ({"settings": "all", "model": 1, "data": [], "progress": None}, "proper 'settings'"),
+    "nothing": ({"settings": None, "data": None, "progress": None}, "None"),
+    "text": ({"settings": "all"}, "'all'"),
+    "number": ({"settings": {**SETTINGS, "epochs": 0}}, "'settings'"),
+    "rate": ({"settings": {**SETTINGS, "lr": -1}}, "'settings'"),
+    "type": ({"settings": {**SETTINGS, "seed": 1.5}}, "1.5"),
+    "optimizer": ({"settings": {**SETTINGS, "optimizer": "agd"}}, "'settings'"),
+    "setting": ({"settings": {**SETTINGS, "other": 1}}, "{'data': 'digits'"),
+    "shape": ({"data": {**DATA_INFO, "image_shape": [1, 8]}}, "'data'"),
+    "size": ({"data": {**DATA_INFO, "image_shape": [1, 0, 8]}}, "'data'"),
+    "statistics": ({"data": {**DATA_INFO, "mean": [0.0, 1.0]}}, "'data'"),
+    "deviation": ({"data": {**DATA_INFO, "std": [0]}}, "'data'"),
+    "name": ({"data": {**DATA_INFO, "class_names": [1, 2]}}, "1 is not"),
+    "epochs": ({"progress": {**PROGRESS, "epochs": [RESULT, RESULT]}}, "'progress'"),
+    "result": ({"progress": {**PROGRESS, "epochs": [{}]}}, "{}"),
+    "batch": ({"progress": {**PROGRESS, "batch": -1}}, "'progress'"),
 }
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_snapshot_of_something_else(command, tmp_path, case):
+def test_snapshot_that_says_other_things(command, tmp_path, case):
     metadata, said = OTHERS[case]
-    te.save(tmp_path / "weights.safetensors", te.nn.Linear(2, 2), metadata)
-    refused(command("eval", "weights.safetensors"), "weights.safetensors", said)
+    good = {"settings": SETTINGS, "data": DATA_INFO, "progress": PROGRESS}
+    te.save(tmp_path / "weights.safetensors", te.nn.Linear(2, 2), {**good, **metadata})
+    refused(command("eval", "weights.safetensors"), "weights.safetensors is no snapshot", said)
     refused(command("train", "--resume", "weights.safetensors"), said)
+
+
+def test_snapshot_of_weights_alone(command, tmp_path):
+    te.save(tmp_path / "weights.safetensors", te.nn.Linear(2, 2))
+    refused(command("eval", "weights.safetensors"), "'settings' is not as it should be")
 
 
 def test_snapshot_of_a_model_that_is_not_here(command, trained, tmp_path):
@@ -237,7 +284,7 @@ def test_disk_full_on_the_way_leaves_the_last_snapshot(command, tmp_path, disk):
     size = (tmp_path / "other" / "snapshot.safetensors").stat().st_size
     disk(size - 50)  # metrics make a snapshot grow
     refused(command("train", *SHORT, "--out", "run"), "cannot write run/snapshot.safetensors")
-    assert te.load(tmp_path / "run" / "snapshot.safetensors").metadata["progress"]["epoch"] == 0
+    assert te.load(tmp_path / "run" / "snapshot.safetensors").metadata["progress"]["epochs"] == []
     disk(resource.RLIM_INFINITY)
     assert command("train", "--resume", "run")[0] == 0
 

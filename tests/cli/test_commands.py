@@ -35,7 +35,7 @@ def test_plan_takes_size_classes_and_optimizer(command):
 def test_doctor_names_everything(command):
     code, out, err = command("doctor")
     assert (code, err) == (0, "")
-    for name in ("Python", "NumPy", "compiled kernels", "runtime", "mnist", "rich", "matplotlib"):
+    for name in ("Python", "NumPy", "compiled kernels", "runtime", "data", "rich", "matplotlib"):
         assert any(line.startswith(f"{name} ") for line in out.splitlines())
 
 
@@ -45,7 +45,11 @@ def test_doctor_names_everything(command):
         ("TINYGRAD_EDGE_RUNTIME", "numpy", "numpy: TINYGRAD_EDGE_RUNTIME says so"),
         ("TINYGRAD_EDGE_RUNTIME", "abacus", "unknown runtime 'abacus'"),
         ("TINYGRAD_EDGE_ISA", "abacus", "abacus"),
-        ("TINYGRAD_EDGE_DATA", "nowhere", "there is no folder nowhere"),
+        (
+            "TINYGRAD_EDGE_DATA",
+            "nowhere",
+            "nowhere: TINYGRAD_EDGE_DATA says so; in it: nothing yet",
+        ),
     ],
 )
 def test_doctor_says_what_the_environment_does(tmp_path, variable, value, said):

@@ -8,7 +8,13 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-__all__ = ["Parser", "count", "name_of", "positive", "seed", "size"]
+from .. import data
+
+__all__ = ["DATA", "Parser", "count", "name_of", "positive", "seed", "size"]
+
+
+#: What a data set is called.
+DATA = f"{', '.join(data.SOURCES)}, a folder of pictures, or an .npz file"
 
 
 class Parser(argparse.ArgumentParser):

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..files import atomic_write
+from .record import EpochResult
 
 __all__ = ["draw"]
 
 
-def draw(path: Path, metrics: Sequence[Mapping[str, Any]]) -> bool:
-    """Draw the epochs' metrics as PNG; False where matplotlib is not there."""
+def draw(path: Path, epochs: Sequence[EpochResult]) -> bool:
+    """Draw what the epochs measured, as PNG; False where matplotlib is not there."""
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
     except ImportError:
         return False
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    epochs = [row["epoch"] for row in metrics]
-    for axes, name, unit in zip(
-        figure.subplots(1, 2), ("loss", "accuracy"), ("training loss", "test accuracy"), strict=True
-    ):
-        axes.plot(epochs, [row[name] for row in metrics], marker="." if len(epochs) < 40 else "")
-        axes.set(xlabel="epoch", ylabel=unit)
+    numbers = [result.epoch for result in epochs]
+    curves = {
+        "training loss": [result.loss for result in epochs],
+        "test accuracy": [result.accuracy for result in epochs],
+    }
+    for axes, (name, values) in zip(figure.subplots(1, 2), curves.items(), strict=True):
+        axes.plot(numbers, values, marker="." if len(numbers) < 40 else "")
+        axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     picture = io.BytesIO()

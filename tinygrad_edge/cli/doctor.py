@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import data, runtime
-from ..data._folders import download_root, given_folder
+from .. import runtime
+from ..data._folders import download_root, given_root
 from ..errors import TinygradEdgeError
 from ..runtime import _ffi
 
@@ -55,21 +55,21 @@ def _findings() -> Iterator[tuple[str, str]]:
             yield "threads", f"{_ffi.threads()} of {os.cpu_count()} processors"
     except TinygradEdgeError as error:
         yield "runtime", f"does not start: {error}"
-    for name in data.SOURCES:
-        yield name, _place(name)
+    try:
+        yield "data", _data_folder()
+    except TinygradEdgeError as error:
+        yield "data", str(error)
     for module, use in EXTRAS.items():
         remedy = "" if find_spec(module) else "absent; pip install 'tinygrad-edge[cli]'"
         yield module, f"{remedy or 'there'} (for {use})"
 
 
-def _place(name: str) -> str:
-    if data.SOURCES[name].download is None:
-        return "part of the package"
-    try:
-        folder = given_folder(name, None) or download_root(None) / name
-    except TinygradEdgeError as error:
-        return str(error)
-    return f"in {folder}" if folder.is_dir() else f"not here yet: train downloads it to {folder}"
+def _data_folder() -> str:
+    root = given_root(None)
+    folder = root or download_root(None)
+    why = "TINYGRAD_EDGE_DATA says so" if root else "TINYGRAD_EDGE_DATA would name another"
+    held = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    return f"{folder}: {why}; in it: {', '.join(held) or 'nothing yet'}"
 
 
 def _runtime() -> str:

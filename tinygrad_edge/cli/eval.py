@@ -9,7 +9,7 @@ from typing import Any
 from .. import data
 from ..errors import DataError
 from ..runtime import set_threads
-from .arguments import count, name_of
+from .arguments import DATA, count
 from .run import Run
 from .training import Classifier
 
@@ -25,13 +25,7 @@ def add(commands: Any) -> None:
     )
     option = parser.add_argument
     option("snapshot", metavar="SNAPSHOT", help="a run's folder, or its snapshot")
-    option(
-        "data",
-        nargs="?",
-        metavar="DATA",
-        type=name_of("data set", data.SOURCES),
-        help=f"data set: {', '.join(data.SOURCES)} (default: the one it was trained on)",
-    )
+    option("data", nargs="?", metavar="DATA", help=f"{DATA} (default: what it was trained on)")
     option("--batch", type=count, metavar="N", default=256, help="images at a time (default: 256)")
     option("--threads", type=count, metavar="N", help="default: all processors")
     option("--data-dir", metavar="DIR", help="the folder that holds the data sets' folders")
@@ -44,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         set_threads(args.threads)
     files = Run.at(args.snapshot)
     record = files.load()
-    dataset = data.load(args.data or record.data.name, args.data_dir)
+    dataset = data.load(args.data or record.settings.data, args.data_dir)
     expected = (record.data.image_shape, len(record.data.class_names))
     found = (list(dataset.image_shape), dataset.num_classes)
     if found != expected:
@@ -52,11 +46,13 @@ def run(args: argparse.Namespace) -> int:
             f"{files.snapshot} was trained on images of {_text(*expected)}, but {dataset.name} has "
             f"{_text(*found)}"
         )
-    classifier = Classifier(record.model)
+    classifier = Classifier(record.data.build(record.settings.model))
     files.load([classifier.model])
     # The model knows the world as its training part was normalised.
     test = replace(dataset.test, normalisation=record.data.normalisation)
-    print(f"{record.model.name} of {files.snapshot} on {len(test)} test images of {dataset.name}")
+    print(
+        f"{record.settings.model} of {files.snapshot} on {len(test)} test images of {dataset.name}"
+    )
     print(f"test accuracy {classifier.accuracy(test, args.batch):.4f}")
     return 0
 

@@ -36,13 +36,13 @@ class Method(NamedTuple):
 GENERAL = Recipe(model="cnn", epochs=20, batch=64, optimizer="sgd")
 
 RECIPES = {
-    "digits": Recipe(model="cnn", epochs=30, batch=64, optimizer="sgd"),
+    "digits": Recipe(model="cnn", epochs=10, batch=64, optimizer="sgd"),
     "mnist": Recipe(model="lenet", epochs=12, batch=64, optimizer="sgd"),
-    "fashion_mnist": Recipe(model="cnn", epochs=12, batch=64, optimizer="sgd"),
+    "fashion_mnist": Recipe(model="cnn", epochs=6, batch=64, optimizer="sgd"),
 }
 
 OPTIMIZERS = {
-    "sgd": Method(optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}, 0.05),
+    "sgd": Method(optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}, 0.02),
     "adam": Method(optim.Adam, {}, 0.002),
     "adamw": Method(optim.AdamW, {"weight_decay": 0.05}, 0.002),
     "rmsprop": Method(optim.RMSprop, {}, 0.001),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
-from .. import models
-from ..data import Dataset, Normalisation
+from .. import data, models
 from ..errors import FileError
 from ..nn import Module
+from .recipes import OPTIMIZERS
 
-__all__ = ["DataInfo", "ModelInfo", "Progress", "Record", "Settings"]
-
-Part = TypeVar("Part")
+__all__ = ["DataInfo", "EpochResult", "Progress", "Record", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -31,29 +30,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """How to build the model: what `models.build` takes."""
-
-    name: str
-    num_classes: int
-    in_channels: int
-    size: list[int]
-
-    @classmethod
-    def of(cls, name: str, dataset: Dataset) -> ModelInfo:
-        """Describe the model of that name for a data set."""
-        channels, *size = dataset.image_shape
-        return cls(name, dataset.num_classes, channels, size)
-
-    def build(self) -> Module:
-        """Make the model."""
-        height, width = self.size
-        return models.build(self.name, self.num_classes, self.in_channels, (height, width))
-
-
-@dataclass(frozen=True)
 class DataInfo:
-    """What the model was trained on."""
+    """What the model was trained on, and what its inputs go through."""
 
     name: str
     class_names: list[str]
@@ -61,18 +39,54 @@ class DataInfo:
     train_images: int
     mean: list[float]
     std: list[float]
+    fill_missing: bool
 
     @classmethod
-    def of(cls, dataset: Dataset) -> DataInfo:
+    def of(cls, dataset: data.Dataset) -> DataInfo:
         """Describe a data set."""
-        mean, std = dataset.normalisation.mean, dataset.normalisation.std
-        shape, names = list(dataset.image_shape), list(dataset.class_names)
-        return cls(dataset.name, names, shape, len(dataset.train), list(mean), list(std))
+        normalisation = dataset.normalisation
+        return cls(
+            dataset.name,
+            list(dataset.class_names),
+            list(dataset.image_shape),
+            len(dataset.train),
+            list(normalisation.mean),
+            list(normalisation.std),
+            normalisation.fill_missing,
+        )
 
     @property
-    def normalisation(self) -> Normalisation:
-        """What the model's inputs went through."""
-        return Normalisation(tuple(self.mean), tuple(self.std))
+    def normalisation(self) -> data.Normalisation:
+        """What the training part asked for."""
+        return data.Normalisation(tuple(self.mean), tuple(self.std), self.fill_missing)
+
+    def build(self, model: str) -> Module:
+        """Make the model of that name for such images and classes."""
+        channels, height, width = self.image_shape
+        return models.build(model, len(self.class_names), channels, (height, width))
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch has measured: a line of the metrics.
+
+    ``loss`` is the mean of its steps, ``accuracy`` that on the test part afterwards; ``seconds``
+    and ``step_ms`` include the making of batches; ``peak_bytes`` is the plan's.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    accuracy: float
+    seconds: float
+    step_ms: float
+    peak_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"loss {self.loss:.4f}  test accuracy {self.accuracy:.4f}  "
+            f"{self.step_ms:.2f} ms/step  {self.seconds:.1f} s"
+        )
 
 
 @dataclass
@@ -81,23 +95,20 @@ class Progress:
 
     Parameters
     ----------
-    epoch : int
-        Epochs done.
     batch : int
-        Batches done of the next one.
+        Batches done of the present epoch.
     loss : float
         Sum of their losses.
     seconds : float
         Spent on them.
-    metrics : list of dict
-        What each epoch done has measured.
+    epochs : list of EpochResult
+        The epochs done.
     """
 
-    epoch: int = 0
     batch: int = 0
     loss: float = 0.0
     seconds: float = 0.0
-    metrics: list[dict] = field(default_factory=list)
+    epochs: list[EpochResult] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,6 @@ class Record:
     """All of it."""
 
     settings: Settings
-    model: ModelInfo
     data: DataInfo
     progress: Progress
 
@@ -118,30 +128,51 @@ class Record:
         FileError
             A part is missing, or is not what a run writes.
         """
-        parts = get_type_hints(cls)
-        for name, part in parts.items():
-            if not _fits(part, metadata.get(name)):
-                raise FileError(
-                    f"{os.fspath(path)} is no snapshot that train has written: its metadata have "
-                    f"no proper {name!r}"
-                )
-        return cls(**{name: part(**metadata[name]) for name, part in parts.items()})
+        try:
+            parts = get_type_hints(cls)
+            record = cls(**{name: _read(part, metadata[name]) for name, part in parts.items()})
+            record._check()
+        except (KeyError, ValueError) as error:
+            raise FileError(
+                f"{os.fspath(path)} is no snapshot that train has written: {error} is not as it "
+                "should be in its metadata"
+            ) from None
+        return record
 
     def metadata(self) -> dict[str, Any]:
         """As a snapshot holds it."""
-        return {part.name: asdict(getattr(self, part.name)) for part in fields(self)}
+        return asdict(self)
+
+    def _check(self) -> None:
+        """Refuse what has the right types and yet cannot be."""
+        s, d, p = self.settings, self.data, self.progress
+        channels, *size = d.image_shape
+        possible = {
+            "settings": min(s.epochs, s.batch) > 0
+            and 0 < s.lr < math.inf
+            and 0 <= s.seed < 2**64
+            and s.optimizer in OPTIMIZERS,
+            "data": len(size) == 2
+            and min(d.image_shape) > 0
+            and len(d.mean) == len(d.std) == channels
+            and 0 not in d.std
+            and len(d.class_names) > 0,
+            "progress": len(p.epochs) <= s.epochs and p.batch >= 0,
+        }
+        for name, holds in possible.items():
+            if not holds:
+                raise ValueError(repr(name))
 
 
-def _fits(expected: Any, value: Any) -> bool:
-    """Whether a JSON value is of a type, which may be a list's or a dataclass."""
-    if get_origin(expected) is list:
+def _read(expected: Any, value: Any) -> Any:
+    """Turn JSON into a type, a dataclass or a list too; a ValueError names what does not fit."""
+    if get_origin(expected) is list and type(value) is list:
         (item,) = get_args(expected)
-        return isinstance(value, list) and all(_fits(item, v) for v in value)
-    if hasattr(expected, "__dataclass_fields__"):
+        return [_read(item, each) for each in value]
+    if is_dataclass(expected) and type(value) is dict:
         types = get_type_hints(expected)
-        return (
-            isinstance(value, dict)
-            and value.keys() == types.keys()
-            and all(_fits(types[name], v) for name, v in value.items())
-        )
-    return type(value) is expected or (expected is float and type(value) is int)
+        if value.keys() == types.keys():
+            return expected(**{name: _read(types[name], each) for name, each in value.items()})
+    if type(value) is expected or (expected is float and type(value) is int):
+        return value
+    raise ValueError(repr(value)[:100])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from .. import snapshot
 from ..errors import FileError
 from ..files import atomic_write
-from .record import Record
+from .record import EpochResult, Record
 
 __all__ = ["Run"]
 
@@ -84,17 +84,17 @@ class Run:
         metadata = {**record.metadata(), "version": version("tinygrad-edge")}
         snapshot.save(self.snapshot, objects, metadata)
 
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add a line to the metrics, on disk before this returns."""
+    def append(self, result: EpochResult) -> None:
+        """Add an epoch to the metrics, on disk before this returns."""
         try:
             with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(_line(result))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise FileError(f"cannot write {self.metrics}: {error.strerror}") from error
 
-    def repair(self, metrics: Iterable[Mapping[str, Any]]) -> None:
+    def repair(self, epochs: Iterable[EpochResult]) -> None:
         """Clear up after a process that was killed.
 
         It may have left files that have not got their names yet, and in the metrics a torn line or
@@ -104,7 +104,11 @@ class Run:
             for unnamed in self.folder.glob(f".{path.name}.*.tmp"):
                 unnamed.unlink(missing_ok=True)
         with atomic_write(self.metrics) as file:
-            file.write("".join(json.dumps(row) + "\n" for row in metrics).encode())
+            file.write("".join(map(_line, epochs)).encode())
+
+
+def _line(result: EpochResult) -> str:
+    return json.dumps(asdict(result)) + "\n"
 
 
 def _first_free(folder: Path) -> Path:

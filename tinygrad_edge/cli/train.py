@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import time
 from dataclasses import fields
@@ -13,9 +14,9 @@ from .. import data, models
 from ..errors import DataError, FileError, NonFiniteError
 from ..runtime import set_threads
 from . import curves
-from .arguments import count, name_of, positive, seed
+from .arguments import DATA, count, name_of, positive, seed
 from .recipes import GENERAL, OPTIMIZERS, RECIPES
-from .record import DataInfo, Progress, Record, Settings
+from .record import DataInfo, EpochResult, Progress, Record, Settings
 from .report import Bar, memory_table, progress_bar
 from .run import Run
 from .training import Training
@@ -42,13 +43,7 @@ def add(commands: Any) -> None:
         epilog=_defaults(),
     )
     option = parser.add_argument
-    option(
-        "data",
-        nargs="?",
-        metavar="DATA",
-        type=name_of("data set", data.SOURCES),
-        help=f"data set: {', '.join(data.SOURCES)} (default: digits)",
-    )
+    option("data", nargs="?", metavar="DATA", type=_lasting, help=f"{DATA} (default: digits)")
     option("--model", type=name_of("model", models.MODELS), help=", ".join(models.MODELS))
     option("--epochs", type=count, metavar="N", help="how often each image is seen")
     option("--batch", type=count, metavar="N", help="images in a step")
@@ -62,6 +57,11 @@ def add(commands: Any) -> None:
     option("--out", metavar="DIR", help="the run's folder (default: a new runs/DATA-MODEL)")
     option("--resume", metavar="RUN", help="continue the run in this folder, or of this snapshot")
     parser.set_defaults(run=run)
+
+
+def _lasting(name: str) -> str:
+    """A data set's name; a path so that it stays right when the run is resumed elsewhere."""
+    return os.path.abspath(name) if name not in data.SOURCES and os.path.exists(name) else name
 
 
 def _defaults() -> str:
@@ -81,19 +81,19 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         set_threads(args.threads)
     files, training, progress = _resumed(args) if args.resume else _started(args)
-    record = Record(training.settings, training.info, DataInfo.of(training.dataset), progress)
+    record = Record(training.settings, training.data, progress)
     _introduce(files, training, progress)
     if not args.resume:
         files.save(training.state, record)  # what cannot be written shows before an hour has passed
     done = _steps_done(training, progress)
     with progress_bar(training.steps, done) as bar, _Interrupts() as interrupts:
         finished = _train(training, files, record, bar, interrupts)
-    if progress.metrics and not curves.draw(files.curves, progress.metrics):
+    if progress.epochs and not curves.draw(files.curves, progress.epochs):
         print("no curves.png: drawing needs matplotlib (pip install 'tinygrad-edge[cli]')")
     if not finished:
         print(f"stopped; continue with: tinygrad-edge train --resume {files.folder}")
         return 130
-    print(f"test accuracy {progress.metrics[-1]['accuracy']:.4f}")
+    print(f"test accuracy {progress.epochs[-1].accuracy:.4f}")
     return 0
 
 
@@ -114,7 +114,7 @@ def _started(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
     settings = Settings(**chosen)
     training = Training(settings, data.load(name, args.data_dir))
     training.plan()  # a model that the images do not fit shows before a folder is made
-    return Run.new(args.out, f"{name}-{settings.model}"), training, Progress()
+    return Run.new(args.out, f"{training.data.name}-{settings.model}"), training, Progress()
 
 
 def _resumed(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
@@ -134,7 +134,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
         raise DataError(f"the {dataset.name} here is not what the run in {files.folder} was fed")
     training = Training(record.settings, dataset)
     files.load(training.state)
-    files.repair(record.progress.metrics)
+    files.repair(record.progress.epochs)
     return files, training, record.progress
 
 
@@ -179,7 +179,7 @@ class _Interrupts:
 
 
 def _steps_done(training: Training, progress: Progress) -> int:
-    return progress.epoch * training.epoch_steps + progress.batch
+    return len(progress.epochs) * training.epoch_steps + progress.batch
 
 
 def _train(
@@ -188,50 +188,49 @@ def _train(
     """Run all that is left to run; gives whether it came to its end."""
     progress, settings = record.progress, training.settings
     last_save = time.monotonic()
-    while progress.epoch < settings.epochs:
+    while len(progress.epochs) < settings.epochs:
+        epoch = len(progress.epochs) + 1
         begun = time.perf_counter()
-        for images, labels in training.batches(progress.epoch, progress.batch):
+        for images, labels in training.batches(epoch - 1, progress.batch):
             try:
                 loss = training.run_step(images, labels)
             except NonFiniteError as error:
-                where = f"epoch {progress.epoch + 1}, batch {progress.batch + 1}"
                 number = _steps_done(training, progress) + 1
-                raise NonFiniteError(f"step {number} ({where}): {error}") from None
+                where = f"step {number} (epoch {epoch}, batch {progress.batch + 1})"
+                raise NonFiniteError(f"{where}: {error}") from None
             now = time.perf_counter()
             progress.batch += 1
             progress.loss += loss
             progress.seconds += now - begun
             begun = now
-            bar.advance(f"epoch {progress.epoch + 1}/{settings.epochs}  loss {loss:.4f}")
+            bar.advance(f"epoch {epoch}/{settings.epochs}  loss {loss:.4f}")
             if interrupts.asked or time.monotonic() - last_save >= SAVE_SECONDS:
                 files.save(training.state, record)
                 last_save = time.monotonic()
             if interrupts.asked:
                 return False
-        bar.line(_end_epoch(training, files, progress))
+        result = _end_epoch(training, progress)
+        files.append(result)
         files.save(training.state, record)
         last_save = time.monotonic()
+        bar.line(f"epoch {epoch:>3}/{settings.epochs}  {result}")
         if interrupts.asked:
-            return progress.epoch == settings.epochs
+            return epoch == settings.epochs
     return True
 
 
-def _end_epoch(training: Training, files: Run, progress: Progress) -> str:
-    """Test, and write down what was measured; gives the line that says so."""
-    row = {
-        "epoch": progress.epoch + 1,
-        "step": (progress.epoch + 1) * training.epoch_steps,
-        "loss": progress.loss / training.epoch_steps,
-        "accuracy": training.accuracy(training.dataset.test, training.settings.batch),
-        "seconds": round(progress.seconds, 3),
-        "step_ms": round(1e3 * progress.seconds / training.epoch_steps, 3),
-        "peak_bytes": training.plan().peak_bytes,
-    }
-    files.append(row)
-    progress.metrics.append(row)
-    progress.epoch += 1
-    progress.batch, progress.loss, progress.seconds = 0, 0.0, 0.0
-    return (
-        f"epoch {row['epoch']:>3}/{training.settings.epochs}  loss {row['loss']:.4f}  "
-        f"test accuracy {row['accuracy']:.4f}  {row['step_ms']:.2f} ms/step  {row['seconds']:.1f} s"
+def _end_epoch(training: Training, progress: Progress) -> EpochResult:
+    """Test the model, and go on to the next epoch."""
+    steps = training.epoch_steps
+    result = EpochResult(
+        epoch=len(progress.epochs) + 1,
+        step=(len(progress.epochs) + 1) * steps,
+        loss=progress.loss / steps,
+        accuracy=training.accuracy(training.dataset.test, training.settings.batch),
+        seconds=round(progress.seconds, 3),
+        step_ms=round(1e3 * progress.seconds / steps, 3),
+        peak_bytes=training.plan().peak_bytes,
     )
+    progress.epochs.append(result)
+    progress.batch, progress.loss, progress.seconds = 0, 0.0, 0.0
+    return result

@@ -10,12 +10,13 @@ from .. import data, functional
 from ..compiled import compile
 from ..errors import DataError
 from ..generator import default_generator, manual_seed
+from ..nn import Module
 from ..optim import CosineAnnealingLR
 from ..plan import Plan
 from ..snapshot import Stateful
 from ..tensor import Tensor
 from .recipes import OPTIMIZERS, WARMUP
-from .record import ModelInfo, Settings
+from .record import DataInfo, Settings
 
 __all__ = ["Classifier", "Training"]
 
@@ -25,12 +26,11 @@ class Classifier:
 
     Parameters
     ----------
-    info : ModelInfo
+    model : Module
     """
 
-    def __init__(self, info: ModelInfo) -> None:
-        self.info = info
-        self.model = info.build()
+    def __init__(self, model: Module) -> None:
+        self.model = model
         self.predict = compile(self._predict)
 
     def _predict(self, images: Tensor) -> Tensor:
@@ -70,8 +70,8 @@ class Training(Classifier):
                 f"images of {dataset.name}: give a smaller --batch"
             )
         manual_seed(settings.seed)
-        super().__init__(ModelInfo.of(settings.model, dataset))
-        self.settings, self.dataset = settings, dataset
+        self.settings, self.dataset, self.data = settings, dataset, DataInfo.of(dataset)
+        super().__init__(self.data.build(settings.model))
         self.steps = settings.epochs * self.epoch_steps
         self.optimizer = OPTIMIZERS[settings.optimizer](self.model.parameters(), settings.lr)
         warmup = round(WARMUP * self.steps)
@@ -102,6 +102,7 @@ class Training(Classifier):
             epoch=epoch,
             drop_last=True,
             start=start,
+            augment=self.dataset.augmentation,
         )
 
     def run_step(self, images: np.ndarray, labels: np.ndarray) -> float:
