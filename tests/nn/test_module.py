@@ -85,8 +85,8 @@ def test_a_shared_parameter_appears_once_under_its_first_name():
         def __init__(self):
             super().__init__()
             self.encoder, self.decoder = nn.Linear(3, 3), nn.Linear(3, 3, bias=False)
-            self.decoder.weight = self.encoder.weight
             self.again = self.encoder
+            self.decoder.weight = self.encoder.weight
 
     tied = Tied()
     assert list(tied.state_dict()) == ["encoder.weight", "encoder.bias"]

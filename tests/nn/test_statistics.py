@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinygrad_edge as te
-from tinygrad_edge import nn
+from tinygrad_edge import nn, trace
 from tinygrad_edge.errors import DataError, NonFiniteError, ShapeError
 
 
@@ -77,6 +77,30 @@ def test_forwards_that_nothing_reads_count_too(each_runtime):
         expected.see(x)
         expected.see(x)
     assert_tracks(norm, expected, 6)
+
+
+def test_a_loop_that_only_adapts_statistics_stays_flat():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU(), nn.BatchNorm2d(3))
+    for x in batches(40):
+        model(x)
+        assert len(trace.current().effects) <= 9 * 6  # of two layers, three a forward
+    assert model[1].num_batches_tracked.item() == model[3].num_batches_tracked.item() == 40
+
+
+def test_many_forwards_before_one_backward_train_as_a_compiled_step():
+    def run(compiled):
+        te.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 1, 1))
+        optimizer = te.optim.SGD(model.parameters(), 0.1)
+
+        def step(*several):
+            optimizer.minimize(sum(model(x).mean() for x in several))
+
+        step = te.compile(step) if compiled else step
+        step(*batches(20))
+        return [p.numpy().tobytes() for p in model.state_dict().values()]
+
+    assert run(True) == run(False)
 
 
 def test_a_layer_used_twice_in_a_step_counts_twice(each_runtime):

@@ -16,6 +16,11 @@ from .module import Buffer, Module, parameter
 __all__ = ["BatchNorm2d", "GroupNorm", "LayerNorm"]
 
 
+#: Forwards in training whose statistics may wait to be computed: a loop that only adapts them, and
+#: reads nothing, would otherwise keep all its batches.
+PENDING = 8
+
+
 class BatchNorm2d(Module):
     """Normalise each channel (Ioffe & Szegedy 2015), then scale by `weight` and shift by `bias`.
 
@@ -64,7 +69,9 @@ class BatchNorm2d(Module):
 
     def _track(self, mean: Value, var: Value, unbiased: float) -> None:
         """Assign the next running statistics; no gradient flows through them."""
-        active = trace.current()
+        active, seen = trace.current(), self.num_batches_tracked.cell
+        if active.lazy and sum(n.attrs.get("cell") is seen for n in active.effects) >= PENDING:
+            active.run()
         with marked(constant=True):
             for buffer, batch, share in (
                 (self.running_mean, mean, self.momentum),
@@ -73,7 +80,6 @@ class BatchNorm2d(Module):
                 kept = _times(active.read(buffer.cell), 1 - self.momentum)
                 added = ops.cast(_times(batch, share), buffer.dtype)
                 active.assign(buffer.cell, ops.add(kept, added))
-            seen = self.num_batches_tracked.cell
             active.assign(seen, ops.add(active.read(seen), ops.constant(1, int32)))
 
     def _describe(self) -> str:
