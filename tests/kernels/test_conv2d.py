@@ -103,13 +103,37 @@ def terms(kernel, g):
     }[kernel]
 
 
+def is_winograd(kernel, g):
+    """Whether the kernel takes Winograd's filtering for this geometry."""
+    unit = all(g[f"{name}_{axis}"] == 1 for name in ("stride", "dilation") for axis in "hw")
+    h, w = ("h", "w") if kernel == "conv2d_backward_data_f32" else ("p", "q")
+    tiles = g["n"] * -(-g[h] // 4) * -(-g[w] // 4)
+    channels = [g["c"] // g["groups"], g["k"] // g["groups"]]
+    summed = channels[kernel == "conv2d_backward_data_f32"]
+    if kernel == "conv2d_backward_weights_f32" or not (g["r"] == g["s"] == 3 and unit):
+        return False
+    return min(channels) >= 16 and summed <= 1024 and tiles >= 8
+
+
+def tolerance(kernel, g, first, second):
+    """Return the error that each element may have."""
+    if is_winograd(kernel, g):
+        forward = kernel == "conv2d_f32"
+        channels = (g["c"] if forward else g["k"]) // g["groups"]
+        magnitude = (
+            reference.winograd_magnitude if forward else reference.winograd_magnitude_backward_data
+        )
+        return reference.bound(channels + 36, magnitude(first, second, g))
+    define = getattr(reference, kernel.removesuffix("_f32"))
+    return reference.bound(terms(kernel, g), define(abs(first), abs(second), g))
+
+
 def check(kernel, g, layout):
     """Compare one call with its reference."""
     first, second = operands(kernel, g)
     define = getattr(reference, kernel.removesuffix("_f32"))
     out = run(kernel, g, layout, first, second)
-    error = np.abs(out - define(first, second, g))
-    assert (error <= reference.bound(terms(kernel, g), define(abs(first), abs(second), g))).all()
+    assert (abs(out - define(first, second, g)) <= tolerance(kernel, g, first, second)).all()
 
 
 KERNELS = ["conv2d_f32", "conv2d_backward_data_f32", "conv2d_backward_weights_f32"]
@@ -125,10 +149,52 @@ def test_conv2d_any_geometry(isa, kernel, layout, g):
     check(kernel, g, layout)
 
 
+@st.composite
+def tiled_geometries(draw):
+    """Draw geometries that Winograd's filtering takes, and some beside them."""
+    groups = draw(st.integers(1, 2))
+    g = geometry(
+        draw(st.integers(1, 5)),
+        groups * draw(st.integers(15, 40)),
+        groups * draw(st.integers(15, 60)),
+        draw(pair(1, 22)),
+        (3, 3),
+        pad=draw(pair(0, 4)),
+        groups=groups,
+    )
+    hypothesis.assume(g["p"] > 0 and g["q"] > 0)
+    return g
+
+
+@every_kernel
+@both_layouts
+@hypothesis.settings(SETTINGS, max_examples=12)
+@hypothesis.given(g=tiled_geometries())
+def test_conv2d_winograd_any_geometry(isa, kernel, layout, g):
+    check(kernel, g, layout)
+
+
+@every_kernel
+@pytest.mark.parametrize("channels", [16, 128])
+def test_conv2d_winograd_loses_at_most_a_digit(isa, kernel, channels):
+    g = geometry(4, channels, channels, (12, 12), (3, 3), pad=(1, 1))
+    first, second = operands(kernel, g)
+    exact = getattr(reference, kernel.removesuffix("_f32"))(first, second, g)
+    fine = np.abs(run(kernel, g, "NCHW", first, second) - exact)
+    # What sums without order or transforms lose: a walk of as many roundings as there are terms.
+    magnitude = np.sqrt(np.mean(exact**2))
+    direct = 2.0**-24 * np.sqrt(terms(kernel, g)) / 3 * magnitude
+    assert np.sqrt(np.mean(fine**2)) <= 10 * direct
+
+
 # Sizes that need several blocks of everything: bands, channels, outputs, and edges of each.
 LARGE = {
     "3x3": geometry(3, 40, 50, (17, 15), (3, 3), pad=(1, 1)),
     "3x3 stride 2": geometry(2, 33, 30, (16, 16), (3, 3), stride=(2, 2), pad=(1, 1)),
+    "3x3, blocks of tiles": geometry(2, 70, 60, (31, 33), (3, 3), pad=(1, 1)),
+    "3x3, long rows": geometry(1, 16, 17, (5, 600), (3, 3)),
+    "3x3, many channels": geometry(2, 300, 310, (7, 7), (3, 3), pad=(1, 1)),
+    "3x3, grouped": geometry(2, 66, 40, (13, 9), (3, 3), pad=(2, 0), groups=2),
     "1x1": geometry(3, 300, 130, (7, 7), (1, 1)),
     "1x1 stride 2": geometry(2, 20, 40, (9, 8), (1, 1), stride=(2, 2)),
     "long row": geometry(2, 6, 9, (1, 700), (1, 9), pad=(0, 4)),
