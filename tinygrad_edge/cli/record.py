@@ -169,7 +169,7 @@ def _read(expected: Any, value: Any) -> Any:
     if get_origin(expected) is list and type(value) is list:
         (item,) = get_args(expected)
         return [_read(item, each) for each in value]
-    if is_dataclass(expected) and type(value) is dict:
+    if is_dataclass(expected) and isinstance(expected, type) and type(value) is dict:
         types = get_type_hints(expected)
         if value.keys() == types.keys():
             return expected(**{name: _read(types[name], each) for name, each in value.items()})
