@@ -119,10 +119,13 @@ def vjp(
 
 
 def _between(outputs: Sequence[Value], wrt: Sequence[Value]) -> list[Node]:
-    """The nodes on a path from any of `wrt` to an output: only these need a derivative."""
+    """The nodes on a path from any of `wrt` to an output: only these need a derivative.
+
+    What `wrt` was computed from is out of reach, even where that is another one of `wrt`.
+    """
     reached: set[Value] = set(wrt)
     nodes = []
-    for node in ancestors(outputs):
+    for node in ancestors(outputs, until=wrt):
         if node.op.differentiable and not node.constant and any(v in reached for v in node.inputs):
             nodes.append(node)
             reached.update(v for v in node.outputs if v.dtype.is_float)
