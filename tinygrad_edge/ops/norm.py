@@ -32,7 +32,7 @@ from .elementwise import (
 from .fill import constant
 from .reduce import mean as mean_over
 from .reduce import sum_
-from .shape import reshape
+from .shape import broadcast_to, reshape
 
 Gradients = tuple[Value | None, ...]
 FusionRule = Callable[[tuple[Value, ...], tuple[bool, ...]], tuple[Value, ...] | None]
@@ -226,7 +226,7 @@ def _norm_vjp(node: Node, g: Cotangents) -> Gradients:
         ).outputs
     share = constant(x.shape[1] / x.size, x.dtype)
     if g[1] is not None:
-        by_mean = multiply(_per_channel(multiply(g[1], share), x), constant(1.0, x.dtype))
+        by_mean = broadcast_to(_per_channel(multiply(g[1], share), x), x.shape)
         grad_x = by_mean if grad_x is None else add(grad_x, by_mean)
     if g[2] is not None:
         twice = multiply(g[2], multiply(share, constant(2.0, x.dtype)))
