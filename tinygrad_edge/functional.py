@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from . import ops
 from .dtypes import as_dtype, float32
-from .errors import ShapeError
+from .errors import DTypeError, ShapeError
 from .generator import Generator, default_generator
 from .tensor import Tensor, apply, as_tensor
 
@@ -57,6 +59,21 @@ def pair(size: Size, what: str) -> tuple[int, int]:
     if len(sizes) != 2 or not all(isinstance(n, Integral) for n in sizes):
         raise ShapeError(f"{what} must be an integer or two of them, got {size!r}")
     return int(sizes[0]), int(sizes[1])
+
+
+def _shaped(data: Any, shape: tuple[int, ...], what: str) -> Tensor:
+    """Refuse a tensor that would be broadcast by accident."""
+    tensor = as_tensor(data)
+    if tensor.shape != shape:
+        raise ShapeError(f"{what} must be {list(shape)}, got {list(tensor.shape)}")
+    return tensor
+
+
+def _integers(data: Any, what: str) -> Tensor:
+    tensor = as_tensor(data)
+    if tensor.dtype.is_float:
+        raise DTypeError(f"{what} must be integers, got {tensor.dtype}")
+    return tensor
 
 
 # ---- elementwise ----
@@ -141,7 +158,12 @@ def concatenate(tensors: Any, axis: int = 0) -> Tensor:
 def stack(tensors: Any, axis: int = 0) -> Tensor:
     """Join along a new axis."""
     tensors = [as_tensor(t) for t in tensors]
-    at = axis % (tensors[0].ndim + 1)
+    if not tensors:
+        raise ShapeError("stack: there are no tensors to join")
+    axes = tensors[0].ndim + 1
+    if not -axes <= axis < axes:
+        raise ShapeError(f"stack: axis {axis} is out of range for {axes} axes")
+    at = axis % axes
     return concatenate([t.reshape((*t.shape[:at], 1, *t.shape[at:])) for t in tensors], at)
 
 
@@ -172,8 +194,9 @@ def scatter_add(updates: Any, indices: Any, length: int, axis: int = 0) -> Tenso
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """Give x @ weight.T + bias, with x [..., in], weight [out, in], bias [out]."""
+    weight = as_tensor(weight)
     y = apply(lambda a, w: ops.matmul(a, w, transpose_b=True), x, weight)
-    return y if bias is None else y + bias
+    return y if bias is None else y + _shaped(bias, weight.shape[:1], "linear: the bias")
 
 
 def conv2d(
@@ -208,8 +231,11 @@ def conv2d(
         "dilation": pair(dilation, "dilation"),
         "groups": groups,
     }
+    weight = as_tensor(weight)
     y = apply(ops.conv2d, x, weight, **attrs)
-    return y if bias is None else y + as_tensor(bias).reshape(-1, 1, 1)
+    if bias is None:
+        return y
+    return y + _shaped(bias, weight.shape[:1], "conv2d: the bias").reshape(-1, 1, 1)
 
 
 def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
@@ -272,53 +298,94 @@ def _bins(n: int, m: int) -> np.ndarray:
     return matrix
 
 
-def batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> tuple[Tensor, Tensor, Tensor]:
+def batch_norm(
+    x: Any, weight: Any, bias: Any, eps: float = 1e-5
+) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise each channel by the batch's own statistics (Ioffe & Szegedy 2015).
+
+    Parameters
+    ----------
+    x : Tensor [N, C, ...]
+    weight, bias : Tensor [C]
+        Scale and shift of what is normalised.
+    eps : float
+        Added to the variance.
 
     Returns
     -------
     y, mean, var : Tensor
         The variance is the biased one.
     """
-    x, gamma, beta = as_tensor(x), as_tensor(gamma), as_tensor(beta)
-    y, mean, var = ops.batch_norm(x.value, gamma.value, beta.value, eps)
-    normal = Tensor.following(y, x, gamma, beta)
+    x, weight, bias = as_tensor(x), as_tensor(weight), as_tensor(bias)
+    y, mean, var = ops.batch_norm(x.value, weight.value, bias.value, eps)
+    normal = Tensor.following(y, x, weight, bias)
     return normal, Tensor.following(mean, x), Tensor.following(var, x)
 
 
 def batch_norm_apply(
-    x: Any, mean: Any, var: Any, gamma: Any, beta: Any, eps: float = 1e-5
+    x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float = 1e-5
 ) -> Tensor:
-    """Normalise channels by given statistics: (x - mean) / sqrt(var + eps) * gamma + beta."""
-    return apply(ops.batch_norm_apply, x, mean, var, gamma, beta, eps=eps)
+    """Normalise channels by given statistics: (x - mean) / sqrt(var + eps) * weight + bias."""
+    return apply(ops.batch_norm_apply, x, mean, var, weight, bias, eps=eps)
 
 
 def group_norm(
-    x: Any, groups: int, gamma: Any = None, beta: Any = None, eps: float = 1e-5
+    x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Tensor:
-    """Normalise each sample over groups of channels (Wu & He 2018)."""
+    """Normalise each sample over groups of channels (Wu & He 2018).
+
+    Parameters
+    ----------
+    x : Tensor [N, C, ...]
+    num_groups : int
+        Divides C.
+    weight, bias : Tensor [C], optional
+    eps : float
+        Added to the variance.
+    """
     x = as_tensor(x)
-    if x.ndim < 2 or groups < 1 or x.shape[1] % groups:
-        raise ShapeError(f"group_norm: {list(x.shape)} has no channels that {groups} groups divide")
-    rows = x.reshape(1, x.shape[0] * groups, -1)
-    one = Tensor(1.0, dtype=x.dtype).broadcast_to(rows.shape[1:2])
-    y = batch_norm(rows, one, one * 0.0, eps)[0].reshape(x.shape)
-    channels = (-1, *(1,) * (x.ndim - 2))
-    y = y if gamma is None else y * as_tensor(gamma).reshape(channels)
-    return y if beta is None else y + as_tensor(beta).reshape(channels)
+    if x.ndim < 2 or num_groups < 1 or x.shape[1] % num_groups:
+        raise ShapeError(f"group_norm: {num_groups} groups do not divide the channels of {x.shape}")
+    y = _normalise_rows(x, x.shape[0] * num_groups, eps)
+    each, shape = x.shape[1:2], (-1, *(1,) * (x.ndim - 2))
+    if weight is not None:
+        y = y * _shaped(weight, each, "group_norm: the weight").reshape(shape)
+    return y if bias is None else y + _shaped(bias, each, "group_norm: the bias").reshape(shape)
 
 
-def layer_norm(x: Any, axes: int, gamma: Any = None, beta: Any = None, eps: float = 1e-5) -> Tensor:
-    """Normalise each sample over its last `axes` axes (Ba et al. 2016)."""
-    x = as_tensor(x)
-    if not 1 <= axes <= x.ndim:
-        raise ShapeError(f"layer_norm: {list(x.shape)} has no last {axes} axes")
-    rows = 1
-    for n in x.shape[: x.ndim - axes]:
-        rows *= n
-    y = group_norm(x.reshape(1, rows, -1), rows, eps=eps).reshape(x.shape)
-    y = y if gamma is None else y * gamma
-    return y if beta is None else y + beta
+def layer_norm(
+    x: Any,
+    normalized_shape: Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each sample over its last axes (Ba et al. 2016).
+
+    Parameters
+    ----------
+    x : Tensor [..., *normalized_shape]
+    normalized_shape : sequence of int
+        Sizes of those axes.
+    weight, bias : Tensor [*normalized_shape], optional
+    eps : float
+        Added to the variance.
+    """
+    x, last = as_tensor(x), tuple(normalized_shape)
+    if not last or x.shape[-len(last) :] != last:
+        raise ShapeError(f"layer_norm: expected [..., *{list(last)}], got {list(x.shape)}")
+    y = _normalise_rows(x, math.prod(x.shape[: -len(last)]), eps)
+    if weight is not None:
+        y = y * _shaped(weight, last, "layer_norm: the weight")
+    return y if bias is None else y + _shaped(bias, last, "layer_norm: the bias")
+
+
+def _normalise_rows(x: Tensor, rows: int, eps: float) -> Tensor:
+    """Normalise rows of equal length: to batch-norm, the channels of one sample."""
+    if x.size == 0:
+        return x
+    one = Tensor(1.0, dtype=x.dtype).broadcast_to((rows,))
+    return batch_norm(x.reshape(1, rows, -1), one, one * 0.0, eps)[0].reshape(x.shape)
 
 
 def check_probability(p: float) -> None:
@@ -373,9 +440,11 @@ def cross_entropy(
     DataError
         When it runs: a label is outside the classes.
     """
-    logits, labels = as_tensor(logits), as_tensor(labels)
+    logits, labels = as_tensor(logits), _integers(labels, "cross_entropy: labels")
     if logits.ndim != 2:
         raise ShapeError(f"cross_entropy: needs logits [N, classes], got {list(logits.shape)}")
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
     if logits.shape[0] == 0:
         raise ShapeError("cross_entropy: the mean over an empty batch does not exist")
     per_class = Tensor(1.0, dtype=logits.dtype) if weight is None else as_tensor(weight)
@@ -385,13 +454,14 @@ def cross_entropy(
 
 
 def mse_loss(x: Any, y: Any) -> Tensor:
-    """Mean squared difference."""
-    difference = as_tensor(x) - y
+    """Mean squared difference of two tensors of one shape."""
+    x = as_tensor(x)
+    difference = x - _shaped(y, x.shape, "mse_loss: the second tensor")
     return (difference * difference).mean()
 
 
 def one_hot(labels: Any, classes: int, dtype: str = "float32") -> Tensor:
-    """Rows with a one at the label."""
-    labels = as_tensor(labels)
+    """Rows with a one at the label; of zeros where the label is no class."""
+    labels = _integers(labels, "one_hot: labels")
     column = labels.reshape((*labels.shape, 1))
     return (column == Tensor.of_value(ops.arange(classes))).astype(as_dtype(dtype))

@@ -146,8 +146,8 @@ class LayerNorm(Module):
     def forward(self, x: Any) -> Tensor:
         """[..., *normalized_shape] to the same."""
         x = self._expect(x, ..., *self.normalized_shape)
-        axes = len(self.normalized_shape)
-        return functional.layer_norm(x, axes, self.weight, self.bias, self.eps)
+        shape = self.normalized_shape
+        return functional.layer_norm(x, shape, self.weight, self.bias, self.eps)
 
     def _describe(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}"
