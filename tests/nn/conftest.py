@@ -1,15 +1,7 @@
-"""Both runtimes, and numbers to feed them."""
+"""Numbers to feed layers."""
 
 import numpy as np
 import pytest
-
-from tinygrad_edge import runtime
-
-
-@pytest.fixture(params=["native", "numpy"])
-def each_runtime(request):
-    with runtime.use(request.param):
-        yield request.param
 
 
 @pytest.fixture
