@@ -89,6 +89,25 @@ static inline void vstore_upto(float *p, int64_t n, vf x)
         vstore_part(p, n, x);
 }
 
+static inline vb vbload_part(const uint8_t *p, int64_t n)
+{
+    vb x = {0};
+    for (int i = 0; i < VL; i++)
+        if (i < n)
+            x[i] = p[i];
+    return x;
+}
+
+static inline void vbstore_upto(uint8_t *p, int64_t n, vb x)
+{
+    if (n >= VL)
+        vbstore(p, x);
+    else
+        for (int i = 0; i < VL; i++)
+            if (i < n)
+                p[i] = x[i];
+}
+
 /* ---- arithmetic ---- */
 
 /* a * b + c. Rounded once where the instruction set can; the build turns contraction off, so that this is the only place where it happens. */

@@ -6,22 +6,6 @@ typedef int8_t vb_signed __attribute__((vector_size(VL)));
 static inline vb bool_of_mask(vi mask) { return (vb)-__builtin_convertvector(mask, vb_signed); }
 static inline vi mask_of_bool(vb x) { return -__builtin_convertvector(x, vi); }
 
-static inline vb vbload_part(const uint8_t *p, int64_t n)
-{
-    vb x = {0};
-    for (int i = 0; i < VL; i++)
-        if (i < n)
-            x[i] = p[i];
-    return x;
-}
-
-static inline void vbstore_part(uint8_t *p, int64_t n, vb x)
-{
-    for (int i = 0; i < VL; i++)
-        if (i < n)
-            p[i] = x[i];
-}
-
 /* ---- comparisons ---- */
 
 static inline vi equal(vf a, vf b) { return a == b; }
@@ -46,7 +30,7 @@ ALWAYS_INLINE void map_compare(uint8_t *y, const void *const *input, const int64
     for (; i + VL <= n; i += VL)
         vbstore(y + i, bool_of_mask(f(vload(a + i * a_step), vload(b + i * b_step))));
     if (i < n)
-        vbstore_part(y + i, n - i, bool_of_mask(f(vload_part(a + i * a_step, n - i), vload_part(b + i * b_step, n - i))));
+        vbstore_upto(y + i, n - i, bool_of_mask(f(vload_part(a + i * a_step, n - i), vload_part(b + i * b_step, n - i))));
 }
 
 #define COMPARE(name, f) \
@@ -112,7 +96,7 @@ ALWAYS_INLINE void map_logical(uint8_t *y, const void *const *input, const int64
     for (; i + VL <= n; i += VL)
         vbstore(y + i, f(vbload(a + i * a_step), vbload(b + i * b_step)));
     if (i < n)
-        vbstore_part(y + i, n - i, f(vbload_part(a + i * a_step, n - i), vbload_part(b + i * b_step, n - i)));
+        vbstore_upto(y + i, n - i, f(vbload_part(a + i * a_step, n - i), vbload_part(b + i * b_step, n - i)));
 }
 
 static void row_and(void *y, const void *const *x, const int64_t *step, int64_t n) { map_logical(y, x, step, n, logical_and); }

@@ -1,35 +1,27 @@
-/* Pooling of planes. The window walks outside and the outputs of a row inside: for each (r, s) of the window, one pass over the output columns whose
- * element of the image exists, with the running results in the first-level cache. No border case is left, and stride 1 and 2 run
- * at vector speed. */
+/* Pooling of planes: a vector of neighbouring outputs at a time, with the running results in registers. The few outputs whose windows hang over
+ * the left edge are made one by one; what lies beyond the right edge is masked off. */
 #include "row.h"
 
-enum { POOL_COLUMNS = 256 };
+enum { POOL_TAPS = 16, POOL_COLUMNS = 256 };
 
-/* The outputs [first, last) of [0, outputs) whose element `tap` of the window lies in the image. */
-static void valid_outputs(int64_t tap, int64_t size, int64_t stride, int64_t pad, int64_t outputs, int64_t *first, int64_t *last)
-{
-    *first = clamp_i64(ceil_div(max_i64(0, pad - tap), stride), 0, outputs);
-    *last = clamp_i64(ceil_div(max_i64(0, size + pad - tap), stride), *first, outputs);
-}
-
-enum { POOL_TAPS = 16 };
+/* The outputs [first, last) of a row whose element s of the window lies in the image. */
+typedef struct { int64_t first, last; } column_range;
 
 typedef struct {
     const tge_pool2d_params *p;
     void *const *operand;
-    int64_t first[POOL_TAPS], last[POOL_TAPS]; /* the valid columns of the narrow windows, divided for once */
+    int64_t hanging;              /* outputs of a row whose windows hang over the left edge */
+    column_range range[POOL_TAPS]; /* of narrow windows, divided for once */
     int64_t planes_in_chunk;
 } pool_walk;
 
-static inline void valid_columns(const pool_walk *w, int64_t s, int64_t *first, int64_t *last)
+static column_range find_columns(const tge_pool2d_params *p, int64_t s)
 {
-    if (s < POOL_TAPS) {
-        *first = w->first[s];
-        *last = w->last[s];
-    } else {
-        valid_outputs(s, w->p->w, w->p->stride_w, w->p->pad_w, w->p->q, first, last);
-    }
+    const int64_t first = min_i64(p->q, ceil_div(max_i64(0, p->pad_w - s), p->stride_w));
+    return (column_range){first, clamp_i64(ceil_div(max_i64(0, p->w + p->pad_w - s), p->stride_w), first, p->q)};
 }
+
+static inline column_range columns_with_tap(const pool_walk *w, int64_t s) { return s < POOL_TAPS ? w->range[s] : find_columns(w->p, s); }
 
 ALWAYS_INLINE void each_plane_of_chunk(const pool_walk *w, int64_t chunk, void (*plane)(const pool_walk *, int64_t))
 {
@@ -40,9 +32,10 @@ ALWAYS_INLINE void each_plane_of_chunk(const pool_walk *w, int64_t chunk, void (
 
 static int64_t pool(void (*chunk)(void *, int64_t), void *const *operand, const tge_pool2d_params *p)
 {
-    pool_walk w = {.p = p, .operand = operand, .planes_in_chunk = max_i64(1, CHUNK / max_i64(1, p->h * p->w + p->p * p->q))};
+    pool_walk w = {.p = p, .operand = operand, .hanging = min_i64(p->q, ceil_div(p->pad_w, p->stride_w)),
+                   .planes_in_chunk = max_i64(1, CHUNK / max_i64(1, p->h * p->w + p->p * p->q))};
     for (int64_t s = 0; s < min_i64(p->s, POOL_TAPS); s++)
-        valid_outputs(s, p->w, p->stride_w, p->pad_w, p->q, &w.first[s], &w.last[s]);
+        w.range[s] = find_columns(p, s);
     tge_parallel(ceil_div(p->planes, w.planes_in_chunk), chunk, &w);
     return 0;
 }
@@ -55,57 +48,75 @@ static inline int covers_plane(const tge_pool2d_params *p)
 
 /* ---- maximum ---- */
 
-typedef struct {
-    float best[POOL_COLUMNS + VL];
-    int32_t argmax[POOL_COLUMNS + VL];
-} max_columns_state;
+/* Whether value takes the place of best: larger, or the first NaN. */
+static inline vi wins_over(vf value, vf best) { return ~(value <= best) & (best == best); }
 
-/* Outputs [column, column + n) of one row. */
-static void max_pool_row(const pool_walk *w, max_columns_state *out, const float *x, int64_t row, int64_t column, int64_t n)
+/* One output whose window may hang over the left edge. */
+static void max_pool_one(const tge_pool2d_params *p, float *y, int32_t *argmax, const float *x, int64_t row, int64_t column)
+{
+    const int64_t top = row * p->stride_h - p->pad_h, left = column * p->stride_w - p->pad_w;
+    const int64_t r_first = max_i64(0, -top), s_first = max_i64(0, -left);
+    float best = -INFINITY;
+    int64_t where = r_first * p->s + s_first;
+    for (int64_t r = r_first; r < min_i64(p->r, p->h - top); r++)
+        for (int64_t s = s_first; s < min_i64(p->s, p->w - left); s++) {
+            const float value = x[(top + r) * p->w + left + s];
+            if (!(value <= best) && best == best) {
+                best = value;
+                where = r * p->s + s;
+            }
+        }
+    *y = best;
+    *argmax = (int32_t)where;
+}
+
+/* Outputs from `column` on, a vector of them at a time; no window hangs over the left edge. */
+static void max_pool_row(const pool_walk *w, float *y, void *argmax, const float *x, int64_t row, int64_t column)
 {
     const tge_pool2d_params *p = w->p;
     const int64_t top = row * p->stride_h - p->pad_h;
     const int64_t r_first = max_i64(0, -top), r_last = min_i64(p->r, p->h - top);
-    for (int64_t i = 0; i < n; i += VL) {
-        const vi left = visplat((int32_t)(p->pad_w - (column + i) * p->stride_w)) - viota() * (int32_t)p->stride_w;
-        vstore(out->best + i, vsplat(-INFINITY));
-        vistore(out->argmax + i, (left & (left > 0)) + (int32_t)(r_first * p->s)); /* the first that is no padding */
-    }
-    for (int64_t r = r_first; r < r_last; r++)
-        for (int64_t s = 0; s < p->s; s++) {
-            int64_t first, last;
-            valid_columns(w, s, &first, &last);
-            first = max_i64(first, column);
-            last = min_i64(last, column + n);
-            const float *from = x + (top + r) * p->w + s - p->pad_w;
-            const vi here = visplat((int32_t)(r * p->s + s));
-            for (int64_t q = first; q < last; q += VL) {
-                float *best = out->best + q - column;
-                int32_t *argmax = out->argmax + q - column;
-                const vf value = vload_strided(from + q * p->stride_w, p->stride_w, last - q), old = vload(best);
-                const vi wins = ~(value <= old) & (old == old) & (viota() < visplat((int32_t)min_i64(last - q, VL)));
-                vstore(best, vselect(wins, value, old));
-                vistore(argmax, (wins & here) | (~wins & viload(argmax)));
+    for (int64_t q = column; q < p->q; q += VL) {
+        vf best = vsplat(-INFINITY);
+        vi where = visplat((int32_t)(r_first * p->s));
+        for (int64_t r = r_first; r < r_last; r++) {
+            const float *from = x + (top + r) * p->w + q * p->stride_w - p->pad_w;
+            for (int64_t s = 0; s < p->s; s++) {
+                const int64_t inside = columns_with_tap(w, s).last - q;
+                if (inside <= 0)
+                    break;
+                const vf value = vload_strided(from + s, p->stride_w, inside);
+                const vi wins = wins_over(value, best) & (viota() < visplat((int32_t)min_i64(inside, VL)));
+                best = vselect(wins, value, best);
+                where = (wins & (int32_t)(r * p->s + s)) | (~wins & where);
             }
         }
+        vstore_upto(y + q, p->q - q, best);
+        if (p->argmax_bytes == 1)
+            vbstore_upto((uint8_t *)argmax + q, p->q - q, __builtin_convertvector(where, vb));
+        else
+            vstore_upto((float *)argmax + q, p->q - q, (vf)where);
+    }
 }
 
 static void max_pool_plane(const pool_walk *w, int64_t plane)
 {
     const tge_pool2d_params *p = w->p;
     const float *x = (const float *)w->operand[2] + plane * p->h * p->w;
-    max_columns_state out;
-    for (int64_t row = 0; row < p->p; row++)
-        for (int64_t column = 0; column < p->q; column += POOL_COLUMNS) {
-            const int64_t n = min_i64(POOL_COLUMNS, p->q - column), start = (plane * p->p + row) * p->q + column;
-            max_pool_row(w, &out, x, row, column, n);
-            memcpy((float *)w->operand[0] + start, out.best, (size_t)n * 4);
-            if (p->argmax_bytes == 4)
-                memcpy((int32_t *)w->operand[1] + start, out.argmax, (size_t)n * 4);
+    for (int64_t row = 0; row < p->p; row++) {
+        const int64_t start = (plane * p->p + row) * p->q;
+        float *y = (float *)w->operand[0] + start;
+        char *argmax = (char *)w->operand[1] + start * p->argmax_bytes;
+        for (int64_t column = 0; column < w->hanging; column++) {
+            int32_t where;
+            max_pool_one(p, y + column, &where, x, row, column);
+            if (p->argmax_bytes == 1)
+                ((uint8_t *)argmax)[column] = (uint8_t)where;
             else
-                for (int64_t i = 0; i < n; i++)
-                    ((uint8_t *)w->operand[1])[start + i] = (uint8_t)out.argmax[i];
+                ((int32_t *)argmax)[column] = where;
         }
+        max_pool_row(w, y, argmax, x, row, w->hanging);
+    }
 }
 
 static void max_pool_chunk(void *context, int64_t chunk) { each_plane_of_chunk(context, chunk, max_pool_plane); }
@@ -169,6 +180,34 @@ static inline float average_divisor(const tge_pool2d_params *p, int64_t row, int
     return (float)(window_overlap(row, p->h, p->r, p->stride_h, p->pad_h) * window_overlap(column, p->w, p->s, p->stride_w, p->pad_w));
 }
 
+static float average_one(const tge_pool2d_params *p, const float *x, int64_t row, int64_t column)
+{
+    const int64_t top = row * p->stride_h - p->pad_h, left = column * p->stride_w - p->pad_w;
+    float sum = 0.0f;
+    for (int64_t r = max_i64(0, -top); r < min_i64(p->r, p->h - top); r++)
+        for (int64_t s = max_i64(0, -left); s < min_i64(p->s, p->w - left); s++)
+            sum += x[(top + r) * p->w + left + s];
+    return sum / average_divisor(p, row, column);
+}
+
+static void average_row(const pool_walk *w, float *y, const float *x, int64_t row, int64_t column)
+{
+    const tge_pool2d_params *p = w->p;
+    const int64_t top = row * p->stride_h - p->pad_h;
+    for (int64_t q = column; q < p->q; q += VL) {
+        vf sum = {0};
+        for (int64_t r = max_i64(0, -top); r < min_i64(p->r, p->h - top); r++) {
+            const float *from = x + (top + r) * p->w + q * p->stride_w - p->pad_w;
+            for (int64_t s = 0; s < p->s && columns_with_tap(w, s).last > q; s++)
+                sum += vload_strided(from + s, p->stride_w, columns_with_tap(w, s).last - q);
+        }
+        float divisor[VL];
+        for (int i = 0; i < VL; i++)
+            divisor[i] = average_divisor(p, row, min_i64(q + i, p->q - 1));
+        vstore_upto(y + q, p->q - q, sum / vload(divisor));
+    }
+}
+
 static void average_plane(const pool_walk *w, int64_t plane)
 {
     const tge_pool2d_params *p = w->p;
@@ -179,24 +218,26 @@ static void average_plane(const pool_walk *w, int64_t plane)
         return;
     }
     for (int64_t row = 0; row < p->p; row++, y += p->q) {
-        const int64_t top = row * p->stride_h - p->pad_h;
-        memset(y, 0, (size_t)p->q * 4);
-        for (int64_t r = max_i64(0, -top); r < min_i64(p->r, p->h - top); r++)
-            for (int64_t s = 0; s < p->s; s++) {
-                int64_t first, last;
-                valid_columns(w, s, &first, &last);
-                const float *from = x + (top + r) * p->w + s - p->pad_w;
-                for (int64_t q = first; q < last; q += VL)
-                    vstore_upto(y + q, last - q, vload_upto(y + q, last - q) + vload_strided(from + q * p->stride_w, p->stride_w, last - q));
-            }
-        for (int64_t q = 0; q < p->q; q++)
-            y[q] /= average_divisor(p, row, q);
+        for (int64_t column = 0; column < w->hanging; column++)
+            y[column] = average_one(p, x, row, column);
+        average_row(w, y, x, row, w->hanging);
     }
 }
 
 static void average_chunk(void *context, int64_t chunk) { each_plane_of_chunk(context, chunk, average_plane); }
 
 static int64_t avg_pool2d_f32(void *const *operand, const void *params) { return pool(average_chunk, operand, params); }
+
+/* y[i * stride] += x[i] for first <= i < last. */
+static inline void add_strided(float *y, int64_t stride, const float *x, int64_t first, int64_t last)
+{
+    if (stride == 1)
+        for (int64_t i = first; i < last; i += VL)
+            vstore_upto(y + i, last - i, vload_upto(y + i, last - i) + vload_upto(x + i, last - i));
+    else
+        for (int64_t i = first; i < last; i++)
+            y[i * stride] += x[i];
+}
 
 static void average_backward_plane(const pool_walk *w, int64_t plane)
 {
@@ -218,11 +259,9 @@ static void average_backward_plane(const pool_walk *w, int64_t plane)
                 share[i] = grad[column + i] / average_divisor(p, row, column + i);
             for (int64_t r = max_i64(0, -top); r < min_i64(p->r, p->h - top); r++)
                 for (int64_t s = 0; s < p->s; s++) {
-                    int64_t first, last;
-                    valid_columns(w, s, &first, &last);
-                    float *to = grad_x + (top + r) * p->w + s - p->pad_w;
-                    for (int64_t q = max_i64(first, column); q < min_i64(last, column + n); q++)
-                        to[q * p->stride_w] += share[q - column];
+                    const column_range range = columns_with_tap(w, s);
+                    add_strided(grad_x + (top + r) * p->w + s - p->pad_w, p->stride_w, share - column, max_i64(range.first, column),
+                                min_i64(range.last, column + n));
                 }
         }
     }

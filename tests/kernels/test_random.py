@@ -90,6 +90,13 @@ def test_dropout_of_large_arrays(isa, threads):
     assert same_for_any_threads(threads, lambda: [dropout(x, (1, 2, 3, 4), 0, 5, 0.3)])
 
 
+def test_a_number_equal_to_the_probability_is_kept(isa):
+    drawn = uniform(np.uint32((1, 2, 3, 4)), 0, 5, 1, 40)[0]
+    y = dropout(np.ones((1, 40), np.float32), (1, 2, 3, 4), 0, 5, drawn[17])
+    assert y[0, 17] > 0
+    assert ((y[0] > 0) == (drawn >= drawn[17])).all()
+
+
 def test_a_sample_draws_the_same_in_any_batch(isa):
     x = normal((7, 100))
     whole = dropout(x, (1, 2, 3, 4), 10, 5, 0.5)
