@@ -45,7 +45,9 @@ static winograd_cut cut_winograd(const correlation *p)
     most = TRANSFORMED / (TILE_POINTS * p->channels) / ROW_MULTIPLE * ROW_MULTIPLE;
     cut.output_block = min_i64(cut.part, max_i64(most, ROW_MULTIPLE));
     cut.items = p->groups * cut.parts * blocks;
-    cut.per_chunk = max_i64(cut.items / (2 * CHUNKS), 1);
+    int64_t flops = 2 * TILE_POINTS * cut.tile_block * cut.part * p->channels;
+    cut.per_chunk = min_i64(max_i64(CHUNK_FLOPS / flops, cut.items / (2 * CHUNKS)), cut.items);
+    cut.per_chunk = max_i64(cut.per_chunk, 1);
     cut.chunks = ceil_div(cut.items, cut.per_chunk);
 
     cut.window = p->window;
@@ -58,7 +60,8 @@ static winograd_cut cut_winograd(const correlation *p)
     cut.v_floats = packed_floats(cut.tile_block, p->channels);
     cut.u_floats = packed_floats(cut.output_block, p->channels);
     cut.w_floats = packed_floats(ROW_MULTIPLE, WEIGHT_CHANNELS * 9);
-    cut.floats = TILE_POINTS * (cut.v_floats + cut.u_floats + PRODUCT_FLOATS) + cut.w_floats + cut.slab_floats + 2 * TILE_IN * cut.row_floats;
+    cut.floats = TILE_POINTS * (cut.v_floats + cut.u_floats + PRODUCT_FLOATS);
+    cut.floats += cut.w_floats + cut.slab_floats + 2 * TILE_IN * cut.row_floats;
     return cut;
 }
 

@@ -103,6 +103,19 @@ def winograd_magnitude_backward_data(gy, w, geometry):
     return winograd_magnitude(gy, np.concatenate(swapped), turned | {"groups": count})
 
 
+def winograd_magnitude_backward_weights(x, gy, geometry):
+    """Do the same for the gradient by w, the adjoint of :func:`conv2d` in w."""
+    g, count = geometry, geometry["groups"]
+    rows, columns = -(-g["p"] // 4), -(-g["q"] // 4)
+    parts = []
+    for xs, ys in zip(_groups(x, 1, count), _groups(gy, 1, count), strict=True):
+        v = _both_axes(INPUT, _tiles(xs, 6, g["pad_h"], g["pad_w"], rows, columns))
+        m = _both_axes(OUTPUT.T, _tiles(ys, 4, 0, 0, rows, columns))
+        m = np.einsum("ncyxij,nkyxij->kcij", v, m, optimize=True)
+        parts.append(_both_axes(WEIGHTS.T, m))
+    return np.concatenate(parts)
+
+
 def bound(terms, magnitude):
     """Error of float32 sums of `terms` products, in any order (Higham 2002, section 3.1).
 

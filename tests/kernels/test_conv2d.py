@@ -103,29 +103,28 @@ def terms(kernel, g):
     }[kernel]
 
 
-def is_winograd(kernel, g):
-    """Whether the kernel takes Winograd's filtering for this geometry."""
+def winograd_terms(kernel, g):
+    """Return how many products Winograd's filtering sums, 0 where the kernel does not take it."""
     unit = all(g[f"{name}_{axis}"] == 1 for name in ("stride", "dilation") for axis in "hw")
     h, w = ("h", "w") if kernel == "conv2d_backward_data_f32" else ("p", "q")
     tiles = g["n"] * -(-g[h] // 4) * -(-g[w] // 4)
-    channels = [g["c"] // g["groups"], g["k"] // g["groups"]]
-    summed = channels[kernel == "conv2d_backward_data_f32"]
-    if kernel == "conv2d_backward_weights_f32" or not (g["r"] == g["s"] == 3 and unit):
-        return False
-    return min(channels) >= 16 and summed <= 1024 and tiles >= 8
+    c, k = g["c"] // g["groups"], g["k"] // g["groups"]
+    if not (g["r"] == g["s"] == 3 and unit and min(c, k) >= 16):
+        return 0
+    if kernel == "conv2d_backward_weights_f32":
+        return tiles if tiles >= 16 else 0
+    channels = c if kernel == "conv2d_f32" else k
+    return channels if tiles >= 8 and channels <= 1024 else 0
 
 
 def tolerance(kernel, g, first, second):
     """Return the error that each element may have."""
-    if is_winograd(kernel, g):
-        forward = kernel == "conv2d_f32"
-        channels = (g["c"] if forward else g["k"]) // g["groups"]
-        magnitude = (
-            reference.winograd_magnitude if forward else reference.winograd_magnitude_backward_data
-        )
-        return reference.bound(channels + 36, magnitude(first, second, g))
-    define = getattr(reference, kernel.removesuffix("_f32"))
-    return reference.bound(terms(kernel, g), define(abs(first), abs(second), g))
+    name = kernel.removesuffix("_f32").removeprefix("conv2d")
+    if summed := winograd_terms(kernel, g):
+        magnitude = getattr(reference, f"winograd_magnitude{name}")(first, second, g)
+        return reference.bound(summed + 36, magnitude)
+    magnitude = getattr(reference, f"conv2d{name}")(abs(first), abs(second), g)
+    return reference.bound(terms(kernel, g), magnitude)
 
 
 def check(kernel, g, layout):
