@@ -4,6 +4,15 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Nothing that these tests unpack goes to the user's cache."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        monkeypatch.delenv("TMPDIR", raising=False)
+        yield
+
+
 @pytest.fixture
 def idx():
     """A function that gives an array as an idx file."""

@@ -38,8 +38,8 @@ class Archive:
     def fetch(self, folder: Path) -> None:
         """Unpack the members that are not there into a folder, each whole or not at all.
 
-        The archive itself is downloaded into the folder, and removed at the end. Since its digest
-        is known, so is all that it holds.
+        The archive itself is downloaded into the folder, and removed at the end; one that was there
+        is used, and stays. Since its digest is known, so is all that it holds.
 
         Raises
         ------
@@ -52,13 +52,14 @@ class Archive:
         if not missing:
             return
         packed = folder / self.urls[0].rpartition("/")[2]
+        temporary = [] if packed.is_file() else [packed]
         fetch(self.urls, packed, self.sha256)
-        temporary = [packed]
         try:
             if self.inner is not None:
                 _take(packed, [self.inner], folder)
-                temporary.append(folder / self.inner)
-            _take(temporary[-1], missing, folder)
+                packed = folder / self.inner
+                temporary.append(packed)
+            _take(packed, missing, folder)
         finally:
             for path in temporary:
                 path.unlink()

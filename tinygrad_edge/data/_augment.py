@@ -112,14 +112,24 @@ class Rotate:
         y, x = cos * y - sin * x, sin * y + cos * x
         y = np.clip(y + np.float32((height + 3) / 2), 0, height + 2)
         x = np.clip(x + np.float32((width + 3) / 2), 0, width + 2)
-        top, left = y.astype(np.intp), x.astype(np.intp)
-        y, x = y - top, x - left
-        framed = np.pad(image, ((0, 0), (2, 2), (2, 2))).reshape(len(image), -1)
-        corner = top * (width + 4) + left
-        upper = (1 - x) * framed[:, corner] + x * framed[:, corner + 1]
-        corner += width + 4
-        lower = (1 - x) * framed[:, corner] + x * framed[:, corner + 1]
-        return (1 - y) * upper + y * lower
+        top, left = np.floor(y), np.floor(x)
+        y -= top
+        x -= left
+        corner = top.astype(np.intp) * (width + 4) + left.astype(np.intp)
+        framed = np.zeros((len(image), height + 4, width + 4), np.float32)
+        framed[:, 2:-2, 2:-2] = image
+        rotated = np.empty_like(image)
+        for pixels, result in zip(framed.reshape(len(image), -1), rotated, strict=True):
+            upper = _between(pixels, corner, x)
+            lower = _between(pixels[width + 4 :], corner, x)
+            result[...] = upper + y * (lower - upper)
+        return rotated
+
+
+def _between(pixels: np.ndarray, left: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Interpolate between pixels and their right neighbours."""
+    near, far = pixels.take(left), pixels[1:].take(left)
+    return near + weight * (far - near)
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,8 @@ class Noise:
 
     def __call__(self, image: np.ndarray, draws: Draws) -> np.ndarray:
         """Add noise."""
-        return image + draws.normal(image.shape) * np.float32(self.std)
+        image += draws.normal(image.shape) * np.float32(self.std)
+        return image
 
 
 @dataclass(frozen=True)

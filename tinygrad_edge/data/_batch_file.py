@@ -20,6 +20,8 @@ _LONGEST_TEXT = 1 << 10  # longer strings are pixels
 _RECONSTRUCT = "numpy.core.multiarray _reconstruct"
 _NDARRAY = "numpy ndarray"
 _DTYPE = "numpy dtype"
+#: What a program that makes no sense does to the machine.
+_SENSELESS = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
 _ARGUMENTS = {
     **dict.fromkeys((b"\x80", b"K", b"U", b"q", b"h"), "<B"),
     **dict.fromkeys((b"J", b"T"), "<i"),
@@ -68,9 +70,8 @@ def read_batch_file(path: Path) -> BatchFile:
             return _batch(_run(file, size), size)
     except FileError as error:
         raise FileError(f"{path} is no batch of CIFAR-10: {error}") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as e:
-        # What a program that makes no sense does to the machine.
-        raise FileError(f"{path} is no batch of CIFAR-10, or damaged") from e
+    except _SENSELESS as error:
+        raise FileError(f"{path} is no batch of CIFAR-10, or damaged") from error
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from error
 
@@ -152,7 +153,7 @@ def _batch(content: Any, size: int) -> BatchFile:
     if dtype != _Name(_DTYPE) or fortran_order is not False or not isinstance(pixels, _Long):
         raise FileError("its data is no array of uint8 in C order")
     rows, columns = shape
-    if rows * columns != pixels.length:
+    if type(rows) is not int or type(columns) is not int or rows * columns != pixels.length:
         raise FileError(f"an array of shape {shape} does not have {pixels.length} bytes")
     return BatchFile(labels, shape, pixels.offset)
 

@@ -14,6 +14,7 @@ from ._augment import Augmentation
 from ._images import Images, Rows, held_bytes
 from ._labels import hold_out
 from ._normalisation import BLOCK_BYTES, Normalisation
+from ._philox import words
 
 __all__ = ["Dataset", "Skipped", "Split"]
 
@@ -64,7 +65,13 @@ class Split:
         labels : numpy.ndarray
             int32 of shape (B,).
         """
-        return self.normalisation(self.images[rows]), self.labels[rows]
+        images = np.empty((len(rows), *self.images.shape[1:]), np.float32)
+        # A few at a time, so that the batch is not held a second time as it is stored.
+        step = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
+        for start in range(0, len(rows), step):
+            some = slice(start, start + step)
+            self.normalisation(self.images[rows[some]], out=images[some])
+        return images, self.labels[rows]
 
     @property
     def held_bytes(self) -> int:
@@ -189,13 +196,22 @@ class Dataset:
         Dataset
             Normalised as its own, smaller training part asks for. A data set that has a
             validation part is returned as it is.
+
+        Raises
+        ------
+        DataError
+            `fraction` is out of its range, or no class has two training images.
         """
         if self.val is not None:
             return self
         if not 0 < fraction < 1:
             raise DataError(f"fraction is between 0 and 1, not {fraction}")
-        rank = np.random.Philox(key=np.array([seed, 0], np.uint64)).random_raw(len(self.train))
+        rank = words(len(self.train), seed, 0)
         kept, held = hold_out(self.train.labels, rank, fraction)
+        if not len(held):
+            raise DataError(
+                f"each class of {self.name} has a single training image: to hold one out takes two"
+            )
         fill = self.normalisation.fill_missing
         normalisation = Normalisation.of(Rows(self.train.images, kept), fill)
         train, val = (

@@ -13,7 +13,7 @@ from ._dataset import Dataset, Skipped
 from ._images import Rows
 from ._labels import hold_out
 from ._philox import integer
-from ._photo import Unreadable, image_size
+from ._photo import image_size
 from ._pictures import Pictures
 from ._progress import progress
 
@@ -73,15 +73,10 @@ def image_folder(
     skipped: list[Skipped] = []
     folders, files = _scan(root, skipped)
     pictures = Pictures(root, [file.path for file in files], shape)
-    readable = []
     with progress(f"reading {root.name}", len(files), "items") as advance:
-        for row, file in enumerate(files):
-            try:
-                pictures.read(row)
-                readable.append(row)
-            except Unreadable as error:
-                skipped.append(Skipped(file.path, str(error)))
-            advance(1)
+        broken = pictures.read_all(advance)
+    skipped += [Skipped(files[row].path, why) for row, why in broken.items()]
+    readable = [row for row in range(len(files)) if row not in broken]
     filled = {files[row].folder for row in readable}
     skipped += [
         Skipped(f"{f}/", "no picture in it can be read") for f in folders if f not in filled
@@ -93,33 +88,26 @@ def image_folder(
             f"{root} has pictures of {len(names)} classes: expected a folder for each of two or "
             f"more{first}"
         )
-    rows: dict[str, list[int]] = {}
-    for row in readable:
-        if files[row].class_name in names:
-            rows.setdefault(files[row].part, []).append(row)
-        else:
-            skipped.append(Skipped(files[row].path, "no training picture is of its class"))
+    parts = _divide(files, readable, names, skipped)
     numbers = {name: number for number, name in enumerate(names)}
     labels = np.array([numbers.get(file.class_name, -1) for file in files])
-    parts = {part: np.array(chosen) for part, chosen in rows.items()}
     if "" in parts:
-        rank = np.array([_rank(files[row].path, seed) for row in rows[""]], np.uint64)
+        rank = np.array([_rank(files[row].path, seed) for row in parts[""].tolist()], np.uint64)
         kept, held = hold_out(labels[parts[""]], rank, held_out)
+        if not len(held):
+            raise DataError(f"each class of {root} has a single picture: to hold one out takes two")
         parts = {"train": parts[""][kept], "test": parts[""][held]}
-    train, test, val = (
-        (Rows(pictures, parts[part]), labels[parts[part]]) if part in parts else None
-        for part in ("train", "test", "val")
-    )
-    if test is None:
-        test, val = val, None
-    if train is None or test is None:
-        raise DataError(f"{root}/test and val have no picture that can be read")
+    opened = {part: (Rows(pictures, rows), labels[rows]) for part, rows in parts.items()}
+    if "test" not in opened and "val" in opened:
+        opened["test"] = opened.pop("val")
+    if "test" not in opened:
+        raise DataError(f"{root} has no picture for testing that can be read")
     return Dataset.from_arrays(
         root.resolve().name,
-        train,
-        test,
+        opened["train"],
+        opened["test"],
         names,
-        val=val,
+        val=opened.get("val"),
         augmentation=(Flip(), Crop(max(1, min(shape) // 8)), Brightness(0.2)),
         skipped=skipped,
     )
@@ -136,6 +124,19 @@ class _File(NamedTuple):
     @property
     def part(self) -> str:
         return _PARTS[self.folder.partition("/")[0].lower()] if "/" in self.folder else ""
+
+
+def _divide(
+    files: list[_File], readable: list[int], names: list[str], skipped: list[Skipped]
+) -> dict[str, np.ndarray]:
+    """Collect the rows of each part; that of a folder that is not divided is ""."""
+    parts: dict[str, list[int]] = {}
+    for row in readable:
+        if files[row].class_name in names:
+            parts.setdefault(files[row].part, []).append(row)
+        else:
+            skipped.append(Skipped(files[row].path, "no training picture is of its class"))
+    return {part: np.array(rows) for part, rows in parts.items()}
 
 
 def _scan(root: Path, skipped: list[Skipped]) -> tuple[list[str], list[_File]]:

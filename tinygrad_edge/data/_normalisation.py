@@ -63,11 +63,13 @@ class Normalisation:
         std[std <= 1e-6 * np.abs(mean) + np.finfo(np.float32).tiny] = 1
         return cls(tuple(mean.tolist()), tuple(std.tolist()), fill_missing)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Normalise an array of shape (N, C, H, W) into a new float32 one, contiguous."""
-        normalised = images.astype(np.float32, order="C")
-        normalised -= np.array(self.mean, np.float32)[:, None, None]
-        normalised /= np.array(self.std, np.float32)[:, None, None]
+    def __call__(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Normalise an array of shape (N, C, H, W) into a new float32 one, or into `out`."""
+        if out is None:
+            out = np.empty(images.shape, np.float32)
+        out[...] = images
+        out -= np.array(self.mean, np.float32)[:, None, None]
+        out /= np.array(self.std, np.float32)[:, None, None]
         if self.fill_missing:
-            normalised[np.isnan(normalised)] = 0
-        return normalised
+            out[np.isnan(out)] = 0
+        return out

@@ -57,11 +57,17 @@ class Draws:
         on every machine, since it is made of integers.
         """
         pairs = np.uint64(0x00FF00FF00FF00FF)
-        word = self._philox.random_raw(math.prod(shape))
-        sums = (word & pairs) + (word >> np.uint64(8) & pairs)  # of two bytes, in 16 bits
-        sums = (sums * np.uint64(0x0001000100010001)) >> np.uint64(48)
-        deviation = math.sqrt(8 * (256**2 - 1) / 12)
-        return ((sums.astype(np.float32) - 1020) / np.float32(deviation)).reshape(shape)
+        sums = self._philox.random_raw(math.prod(shape))
+        odd = sums >> np.uint64(8)
+        odd &= pairs
+        sums &= pairs
+        sums += odd  # of two bytes each, in 16 bits
+        sums *= np.uint64(0x0001000100010001)
+        sums >>= np.uint64(48)
+        normal = sums.astype(np.float32)
+        normal -= np.float32(8 * 255 / 2)
+        normal /= np.float32(math.sqrt(8 * (256**2 - 1) / 12))
+        return normal.reshape(shape)
 
 
 def integer(name: str, value: int, low: int, high: int | None = None) -> int:

@@ -1,7 +1,8 @@
 """One picture of any kind, made small."""
 
 import os
-from contextlib import suppress
+import threading
+from contextlib import nullcontext, suppress
 from types import ModuleType
 from typing import Any
 
@@ -13,11 +14,13 @@ from ._philox import integer
 __all__ = ["Unreadable", "decode", "image_size", "read_image"]
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-_MOST_PIXELS = 1 << 26  # after a JPEG was reduced: 200 MB of RGB
+_MOST_PIXELS = 1 << 26  # 200 MB of RGB
+_LARGE_PIXELS = 1 << 22  # more than that are decoded one picture at a time, whatever the threads
 _ORIENTATION = 0x0112  # the EXIF tag
 _GAP = 2  # a picture is reduced in cheap steps to so many times its final size, then in a good one
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _SCALABLE = ("L", "RGB", "CMYK", "YCbCr")  # modes whose numbers may be averaged
+_large = threading.Lock()
 
 
 class Unreadable(Exception):
@@ -74,9 +77,11 @@ def decode(path: str | os.PathLike[str], size: tuple[int, int], channels: int = 
     pil = _pillow()
     try:
         with pil.open(path, formats=_FORMATS) as image:
-            fitted = _fitted(image, size, pil)
-        pixels = np.asarray(fitted if channels == 3 else fitted.convert("L"))
-        return np.ascontiguousarray(pixels.reshape(*size, channels).transpose(2, 0, 1))
+            pixels = _pixels(image, size)
+            with _large if pixels > _LARGE_PIXELS else nullcontext():
+                fitted = _fitted(image, size, pil)
+        array = np.asarray(fitted if channels == 3 else fitted.convert("L"))
+        return np.ascontiguousarray(array.reshape(*size, channels).transpose(2, 0, 1))
     except pil.UnidentifiedImageError:
         raise Unreadable("no picture of a kind that is read here") from None
     except Unreadable:
@@ -86,12 +91,20 @@ def decode(path: str | os.PathLike[str], size: tuple[int, int], channels: int = 
         raise Unreadable(reason) from error
 
 
+def _pixels(image: Any, size: tuple[int, int]) -> int:
+    """Reduce a JPEG as far as it may be; give the number of pixels that decoding will hold."""
+    whole = image.size
+    image.draft("RGB", (_GAP * max(size), _GAP * max(size)))  # does nothing to other formats
+    # A progressive JPEG is reduced only after all of it is there.
+    width, height = whole if "progressive" in image.info else image.size
+    if width * height > _MOST_PIXELS:
+        raise Unreadable(f"{width} x {height} pixels, too many to be decoded whole")
+    return width * height
+
+
 def _fitted(image: Any, size: tuple[int, int], pil: ModuleType) -> Any:
     """Give a picture as RGB of (height, width)."""
     height, width = size
-    image.draft("RGB", (_GAP * max(size), _GAP * max(size)))  # does nothing but to a JPEG
-    if image.width * image.height > _MOST_PIXELS:
-        raise Unreadable(f"{image.width} x {image.height} pixels, too many to be decoded whole")
     image.load()
     orientation = 1
     with suppress(Exception):  # a picture is none the worse for broken EXIF data

@@ -1,6 +1,9 @@
 """Pictures as the images of a data set."""
 
+import os
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +37,11 @@ class Pictures:
         self.shape = (len(paths), 3, *size)
         self.dtype = np.dtype(np.uint8)
         room = min(len(paths), _MOST_KEPT // (3 * size[0] * size[1]))
-        self._kept = np.zeros(room, bool)
         try:
             self._store = allocate((room, *self.shape[1:]), self.dtype)
         except FileError:  # no disk to write to: it only takes longer
-            self._kept = self._kept[:0]
+            self._store = np.empty((0, *self.shape[1:]), np.uint8)
+        self._kept = np.zeros(self._store.shape[0], bool)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         positions = np.arange(self.shape[0])[rows]
@@ -70,6 +73,50 @@ class Pictures:
             except FileError:  # the disk is full: it only takes longer
                 self._kept = self._kept[:row]
         return image
+
+    def read_all(self, advance: Callable[[int], object]) -> dict[int, str]:
+        """Read every image once, in a thread for each processor.
+
+        Parameters
+        ----------
+        advance : callable
+            Is told after each image.
+
+        Returns
+        -------
+        dict of int to str
+            What is wrong with those that cannot be read, by row.
+        """
+        broken: dict[int, str] = {}
+        errors: list[BaseException] = []
+        stop = threading.Event()
+        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+        def work(rows: range) -> None:
+            try:
+                for row in rows:
+                    if stop.is_set():
+                        return
+                    try:
+                        self.read(row)
+                    except Unreadable as error:
+                        broken[row] = str(error)
+                    advance(1)
+            except BaseException as error:
+                errors.append(error)
+
+        shares = [range(first, self.shape[0], count or 1) for first in range(count or 1)]
+        threads = [threading.Thread(target=work, args=(share,), daemon=True) for share in shares]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:  # an interrupt lets each thread finish its image
+            stop.set()
+        if errors:
+            raise errors[0]
+        return dict(sorted(broken.items()))
 
     @property
     def held_bytes(self) -> int:
