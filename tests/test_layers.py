@@ -12,7 +12,8 @@ HOUSE = """
     nn optim
     functional
     compiled gradients
-    generator tensor
+    generator parameter
+    tensor
     trace
     export
     runtime

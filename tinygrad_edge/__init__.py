@@ -14,10 +14,11 @@ from .compiled import CompiledStep, compile
 from .errors import TinygradEdgeError
 from .generator import Generator, manual_seed
 from .gradients import grad
+from .parameter import Parameter
 from .plan import Plan
 from .runtime import set_threads
 from .snapshot import Snapshot, load, save
-from .tensor import Parameter, Tensor
+from .tensor import Tensor
 from .trace import no_grad
 
 __version__ = "0.1.0"

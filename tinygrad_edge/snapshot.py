@@ -22,7 +22,8 @@ from .graph import Cell
 from .nn import Module
 from .nn.state import load_cells
 from .optim import Optimizer, ReduceLROnPlateau, Schedule
-from .tensor import Parameter, Tensor
+from .parameter import Parameter
+from .tensor import Tensor
 
 __all__ = ["Snapshot", "Stateful", "load", "save"]
 

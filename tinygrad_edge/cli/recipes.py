@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from .. import optim
-from ..tensor import Parameter
+from ..parameter import Parameter
 
 __all__ = ["GENERAL", "OPTIMIZERS", "RECIPES", "WARMUP", "Method", "Recipe"]
 

@@ -11,7 +11,8 @@ from .. import trace
 from ..dtypes import DType, float32
 from ..errors import ShapeError
 from ..graph import Cell, marked, marks
-from ..tensor import Parameter, Tensor, as_tensor
+from ..parameter import Parameter
+from ..tensor import Tensor, as_tensor
 from .state import load_cells
 
 __all__ = ["Buffer", "Module", "parameter"]

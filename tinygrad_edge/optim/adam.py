@@ -8,7 +8,7 @@ from typing import ClassVar
 from .. import ops, trace
 from ..dtypes import int32
 from ..graph import Value
-from ..tensor import Parameter
+from ..parameter import Parameter
 from .optimizer import Optimizer
 
 __all__ = ["Adam", "AdamW"]

@@ -11,7 +11,8 @@ from ..dtypes import float32
 from ..errors import GraphError
 from ..graph import Value, marked, new_input
 from ..op import TensorType
-from ..tensor import Parameter, Tensor
+from ..parameter import Parameter
+from ..tensor import Tensor
 
 __all__ = ["clip_grad_norm", "clip_scale"]
 

@@ -13,7 +13,8 @@ from ..errors import DataError, GraphError, ShapeError
 from ..graph import Cell, Value, marked, new_input
 from ..nn.state import load_cells
 from ..op import TensorType
-from ..tensor import Parameter, Tensor, leaves_of
+from ..parameter import Parameter
+from ..tensor import Tensor, leaves_of
 from .clip import clip_scale
 
 __all__ = ["Optimizer"]

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from .. import ops, trace
 from ..graph import Value
-from ..tensor import Parameter
+from ..parameter import Parameter
 from .optimizer import Optimizer
 
 __all__ = ["RMSprop"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from .. import ops, trace
 from ..graph import Value
-from ..tensor import Parameter
+from ..parameter import Parameter
 from .optimizer import Optimizer
 
 __all__ = ["SGD"]
