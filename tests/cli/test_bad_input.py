@@ -111,11 +111,12 @@ def test_data(command, mnist, tmp_path, case):
     assert not (tmp_path / "run").exists()
 
 
-def test_images_too_small_for_the_model(command, tmp_path):
-    refused(
-        command("train", "digits", "--model", "lenet", "--out", "run"),
-        "12x12 or larger, got (8, 8)",
-    )
+def test_images_too_small_for_the_model(command, mnist, tmp_path):
+    refused(command("train", "--model", "lenet", "--out", "run"), "12x12 or larger, got (8, 8)")
+    train, test = idx(np.zeros((600, 5, 5))), idx(np.zeros((10, 5, 5)))
+    data = mnist({"train-images-idx3-ubyte": train, "t10k-images-idx3-ubyte": test})
+    words = ("--data-dir", data, "--model", "cnn", "--out", "run")
+    refused(command("train", "mnist", *words), "max_pool2d")
     assert not (tmp_path / "run").exists()
 
 
@@ -290,14 +291,18 @@ def test_disk_full_on_the_way_leaves_the_last_snapshot(command, tmp_path, disk):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
-def test_output_on_a_full_disk(tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_on_a_full_disk(tmp_path, unbuffered):
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        refused(run("doctor", folder=tmp_path, stdout=full), "No space left")
+        refused(run("doctor", folder=tmp_path, stdout=full, env=env), "No space left")
 
 
-def test_output_that_nobody_reads(tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_reads(tmp_path, unbuffered):
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as closed:
-        code, _, err = run("doctor", folder=tmp_path, stdout=closed)
+        code, _, err = run("doctor", folder=tmp_path, stdout=closed, env=env)
     assert (code, err) == (0, "")

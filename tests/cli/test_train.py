@@ -6,6 +6,7 @@ from cli.process import SMALL
 from tinygrad_edge import safetensors
 from tinygrad_edge.cli import curves
 from tinygrad_edge.cli.record import EpochResult
+from tinygrad_edge.runtime import _ffi
 
 
 @pytest.fixture
@@ -20,6 +21,13 @@ def test_last_line_is_the_accuracy(trained, tmp_path):
     accuracy = json.loads(last)["accuracy"]
     assert trained.splitlines()[-1] == f"test accuracy {accuracy:.4f}"
     assert accuracy > 0.2
+
+
+@pytest.mark.skipif(not _ffi.available(), reason="slow without compiled kernels")
+def test_without_arguments_it_learns_the_digits(command):
+    code, out, _ = command("train")
+    assert code == 0
+    assert float(out.split()[-1]) >= 0.98
 
 
 def test_run_leaves_three_files(trained, tmp_path, files):

@@ -1,7 +1,7 @@
 """The command line with one more model, so small that a run takes no time, and with accidents.
 
 ``python tiny.py [SIGNAL POINT NUMBER] train ...`` sends itself a signal just before it passes a
-point for the NUMBER-th time. There is a snapshot after each step, so that each may be the last.
+point for the NUMBER-th time. Before a SIGKILL there is a snapshot after each step.
 """
 
 import functools
@@ -55,8 +55,9 @@ def accident(number, owner, name, nth):
 
 
 if __name__ == "__main__":
-    train.SAVE_SECONDS = 0
     words = sys.argv[1:]
+    if words[0] == "SIGKILL":
+        train.SAVE_SECONDS = 0
     if words[0] in signal.Signals.__members__:
         accident(signal.Signals[words[0]], *POINTS[words[1]], int(words[2]))
         words = words[3:]
