@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from ..tensor import Tensor, as_tensor
 from .state import load_cells
 
 __all__ = ["Buffer", "Module", "parameter"]
+
+M = TypeVar("M", bound="Module")
 
 
 class Buffer(Parameter):
@@ -179,17 +181,17 @@ class Module:
         """
         load_cells("load_state_dict", self.state_dict(), state)
 
-    def train(self, training: bool = True) -> Module:
+    def train(self: M, training: bool = True) -> M:
         """Set training mode here and below."""
         for module in self.modules():
             module.training = training
         return self
 
-    def eval(self) -> Module:
+    def eval(self: M) -> M:
         """Set evaluation mode here and below."""
         return self.train(False)
 
-    def requires_grad_(self, requires_grad: bool = True) -> Module:
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
         """Say for all parameters whether they are trained."""
         for p in self.parameters():
             p.requires_grad_(requires_grad)
