@@ -30,7 +30,8 @@ static void depthwise_plane(const depthwise_walk *w, int64_t sample, int64_t cha
             float sum = 0.0f;
             for (int64_t r = 0; r < p->r; r++)
                 for (int64_t s = 0; s < p->s; s++) {
-                    const int64_t i = row * p->stride_h + r * p->dilation_h - p->pad_h, j = column * p->stride_w + s * p->dilation_w - p->pad_w;
+                    const int64_t i = row * p->stride_h + r * p->dilation_h - p->pad_h;
+                    const int64_t j = column * p->stride_w + s * p->dilation_w - p->pad_w;
                     if (i >= 0 && i < p->h && j >= 0 && j < p->w)
                         sum += weight[r * p->s + s] * x[i * p->w + j];
                 }

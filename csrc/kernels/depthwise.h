@@ -1,9 +1,9 @@
-/* What the three depthwise kernels share: planes in padded buffers, and correlations over them.
+/* What the three depthwise kernels share: padded tiles of planes, split into phases.
  *
- * A strided convolution is a sum of dense ones over phases of the image: padded row u = h + pad belongs to phase u % stride, at place u / stride
- * (likewise columns). Tap (r, s) of the window reads one phase, shifted by a constant. In a buffer that holds a phase row by
- * row with a fixed pitch, all outputs are then one long run of contiguous vectors, whatever the width of the image. Between its rows
- * the run computes a few values that nobody stores. */
+ * A strided convolution is a sum of dense ones over phases of the image: padded row u = h + pad belongs to phase u % stride, at place
+ * u / stride (likewise columns). Tap (r, s) of the window reads one phase, shifted by a constant. In a buffer that holds a phase
+ * row by row with a fixed pitch, all outputs are then one long run of contiguous vectors, whatever the width of the image. Between
+ * its rows the run computes a few values that nobody stores. */
 #ifndef TGE_DEPTHWISE_H
 #define TGE_DEPTHWISE_H
 
@@ -94,7 +94,8 @@ static void fill_tile(float *to, int64_t rows, int64_t pitch, const float *plane
 }
 
 /* The phases of the input that the outputs from (row, column) on read, one behind the other. */
-static void fill_phases(float *to, const tile_plan *t, const tge_conv2d_params *p, const float *x, int64_t row, int64_t column, int64_t rows)
+static void fill_phases(float *to, const tile_plan *t, const tge_conv2d_params *p, const float *x, int64_t row, int64_t column,
+                        int64_t rows)
 {
     if (p->stride_h * p->stride_w == 1) {
         fill_tile(to, rows + t->below, t->pitch, x, p->h, p->w, p->w, row - p->pad_h, column - p->pad_w);

@@ -1,7 +1,8 @@
 /* depthwise_conv2d_backward_data_f32.
  *
  * Row h of the image is place u / stride of phase u % stride, u = h + pad; it is read by tap r of output row p where
- * u = p * stride + r * dilation. So each phase is a dense correlation of the output's gradient with the taps of that phase, turned round. */
+ * u = p * stride + r * dilation. So each phase is a dense correlation of the output's gradient with the taps of that phase,
+ * turned round. */
 #include "correlate.h"
 
 /* ---- without strides and multiplier: the forward correlation with the window turned round ---- */
@@ -20,7 +21,8 @@ static void depthwise_data_tiles(const depthwise_walk *w, int64_t sample, int64_
     for (int64_t row = 0; row < t->height; row += t->rows)
         for (int64_t column = 0; column < t->width; column += t->columns) {
             const int64_t rows = min_i64(t->rows, t->height - row), columns = min_i64(t->columns, t->width - column);
-            fill_tile(grad.at, rows + t->below, t->pitch, grad_y, p->p, p->q, p->q, row + p->pad_h - t->below, column + p->pad_w - t->right);
+            fill_tile(grad.at, rows + t->below, t->pitch, grad_y, p->p, p->q, p->q, row + p->pad_h - t->below,
+                      column + p->pad_w - t->right);
             correlate_tile(w, grad_x + row * p->w + column, p->w, grad.at, turned, rows, columns);
         }
 }
@@ -103,7 +105,8 @@ static void depthwise_data_plane(const depthwise_walk *w, int64_t sample, int64_
             for (int64_t column = 0; column < p->q; column++)
                 for (int64_t r = 0; r < p->r; r++)
                     for (int64_t s = 0; s < p->s; s++) {
-                        const int64_t i = row * p->stride_h + r * p->dilation_h - p->pad_h, j = column * p->stride_w + s * p->dilation_w - p->pad_w;
+                        const int64_t i = row * p->stride_h + r * p->dilation_h - p->pad_h;
+                        const int64_t j = column * p->stride_w + s * p->dilation_w - p->pad_w;
                         if (i >= 0 && i < p->h && j >= 0 && j < p->w)
                             grad_x[i * p->w + j] += weight[r * p->s + s] * grad[row * p->q + column];
                     }

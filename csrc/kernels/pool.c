@@ -1,5 +1,5 @@
-/* Pooling of planes: a vector of neighbouring outputs at a time, with the running results in registers. The few outputs whose windows hang over
- * the left edge are made one by one; what lies beyond the right edge is masked off. */
+/* Pooling of planes: a vector of neighbouring outputs at a time, with the running results in registers. The few outputs whose
+ * windows hang over the left edge are made one by one; what lies beyond the right edge is masked off. */
 #include "row.h"
 
 enum { POOL_TAPS = 16, POOL_COLUMNS = 256 };
@@ -10,7 +10,7 @@ typedef struct { int64_t first, last; } column_range;
 typedef struct {
     const tge_pool2d_params *p;
     void *const *operand;
-    int64_t hanging;              /* outputs of a row whose windows hang over the left edge */
+    int64_t hanging;               /* outputs of a row whose windows hang over the left edge */
     column_range range[POOL_TAPS]; /* of narrow windows, divided for once */
     int64_t planes_in_chunk;
 } pool_walk;
@@ -21,7 +21,10 @@ static column_range find_columns(const tge_pool2d_params *p, int64_t s)
     return (column_range){first, clamp_i64(ceil_div(max_i64(0, p->w + p->pad_w - s), p->stride_w), first, p->q)};
 }
 
-static inline column_range columns_with_tap(const pool_walk *w, int64_t s) { return s < POOL_TAPS ? w->range[s] : find_columns(w->p, s); }
+static inline column_range columns_with_tap(const pool_walk *w, int64_t s)
+{
+    return s < POOL_TAPS ? w->range[s] : find_columns(w->p, s);
+}
 
 ALWAYS_INLINE void each_plane_of_chunk(const pool_walk *w, int64_t chunk, void (*plane)(const pool_walk *, int64_t))
 {

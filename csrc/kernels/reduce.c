@@ -1,8 +1,7 @@
 /* sum_f32, sum_i32, max_f32 over any axes.
  *
- * A sum is cut by its shape alone: into PARTS parts of equal length, each into blocks, each block into float lanes. Blocks are added up in double
- * precision, then the parts in order. So it does not matter which thread sums a part. */
-#include "strided.h"
+ * A sum is cut by its shape alone: into PARTS parts of equal length, each into blocks, each block into float lanes. Blocks are
+ * added up in double precision, then the parts in order. So it does not matter which thread sums a part. */
 #include "row.h"
 
 enum { PARTS = 16, COLUMNS = 256, COLUMN_ROWS = 32 };

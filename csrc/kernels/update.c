@@ -1,4 +1,5 @@
-/* sgd_f32, sgd_momentum_f32, adam_f32, rmsprop_f32: one pass each. No multiply-adds are fused, so that NumPy in float32 agrees to the bit. */
+/* sgd_f32, sgd_momentum_f32, adam_f32, rmsprop_f32: one pass each. No multiply-adds are fused, so that NumPy in float32
+ * agrees to the bit. */
 #include "strided.h"
 
 typedef struct {
