@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     for name, text in _findings():
-        print(f"{name:<17}{text}")
+        print(f"{name:<18}{text}")
     return 0
 
 
@@ -57,7 +57,7 @@ def _findings() -> Iterator[tuple[str, str]]:
         yield "runtime", f"does not start: {error}"
     try:
         yield "data", _data_folder()
-    except TinygradEdgeError as error:
+    except (TinygradEdgeError, OSError) as error:
         yield "data", str(error)
     for module, use in EXTRAS.items():
         remedy = "" if find_spec(module) else "absent; pip install 'tinygrad-edge[cli]'"
