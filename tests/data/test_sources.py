@@ -41,6 +41,49 @@ def test_a_misspelt_name(function, name, hint):
     )
 
 
+def test_one_s_own_by_path_and_by_name(tmp_path, monkeypatch):
+    images, labels = np.zeros((10, 4, 4), np.uint8), np.arange(10) % 2
+    np.savez(tmp_path / "cells.npz", x=images, y=labels)
+    monkeypatch.chdir(tmp_path)
+    for name, data_dir in (
+        ("cells.npz", None),
+        (tmp_path / "cells.npz", None),
+        ("cells", tmp_path),
+    ):
+        assert data.load(name, data_dir).name == "cells"
+    monkeypatch.setenv("TINYGRAD_EDGE_DATA", str(tmp_path))
+    monkeypatch.chdir("/")
+    assert data.load("cells").name == "cells"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data.load("~/cells.npz").name == "cells"
+    with pytest.raises(DataError, match="there is no data set 'cell'"):
+        data.load("cell")
+
+
+def test_a_folder_in_the_data_folder(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
+        (tmp_path / "flowers" / name).parent.mkdir(parents=True, exist_ok=True)
+        image.new("RGB", (4, 4)).save(tmp_path / "flowers" / name)
+    assert data.load("flowers", tmp_path, size=4).name == "flowers"
+
+
+def test_a_name_goes_before_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert data.load("digits").name == "digits"
+    with pytest.raises(DataError, match="pictures of 0 classes"):
+        data.load("./digits")
+
+
+def test_only_pictures_get_a_size(tmp_path):
+    np.savez(tmp_path / "cells.npz", x=np.zeros((10, 4, 4), np.uint8), y=np.arange(10) % 2)
+    match = "size is for folders of pictures; the images of .* are 1x"
+    for name in ("digits", tmp_path / "cells.npz"):
+        with pytest.raises(DataError, match=match):
+            data.load(name, size=32)
+
+
 # ---- digits
 
 
