@@ -92,11 +92,15 @@ def _forget(graph: Graph, arrays: dict[Value, Value]) -> Graph:
 
 
 def vjp(
-    outputs: Sequence[Value], cotangents: Sequence[Value | None], wrt: Sequence[Value]
+    outputs: Sequence[Value],
+    cotangents: Sequence[Value | None],
+    wrt: Sequence[Value],
+    until: Sequence[Value] = (),
 ) -> list[Value | None]:
     """Emit the products of cotangents with the Jacobian of `outputs`, summed, for each of `wrt`.
 
-    None stands for a gradient that is zero because nothing connects the two.
+    None stands for a gradient that is zero because nothing connects the two. The values in `until`
+    are taken as given: no gradient goes beyond them.
     """
     grads: dict[Value, Value] = {}
 
@@ -107,7 +111,7 @@ def vjp(
 
     for value, g in zip(outputs, cotangents, strict=True):
         accumulate(value, g)
-    for node in reversed(_between(outputs, wrt)):
+    for node in reversed(_between(outputs, wrt, until)):
         out = tuple(grads.get(v) for v in node.outputs)
         if all(g is None for g in out):
             continue
@@ -118,14 +122,11 @@ def vjp(
     return [grads.get(v) for v in wrt]
 
 
-def _between(outputs: Sequence[Value], wrt: Sequence[Value]) -> list[Node]:
-    """The nodes on a path from any of `wrt` to an output: only these need a derivative.
-
-    What `wrt` was computed from is out of reach, even where that is another one of `wrt`.
-    """
+def _between(outputs: Sequence[Value], wrt: Sequence[Value], until: Sequence[Value]) -> list[Node]:
+    """The nodes on a path from any of `wrt` to an output: only these need a derivative."""
     reached: set[Value] = set(wrt)
     nodes = []
-    for node in ancestors(outputs, until=wrt):
+    for node in ancestors(outputs, until=until):
         if node.op.differentiable and not node.constant and any(v in reached for v in node.inputs):
             nodes.append(node)
             reached.update(v for v in node.outputs if v.dtype.is_float)
@@ -142,6 +143,7 @@ def _apply(node: Node, grads: tuple[Value | None, ...]) -> tuple[Value | None, .
         )
     outputs = node.op.decompose(*node.inputs, **node.attrs)
     distinct = list(dict.fromkeys(node.inputs))
-    found = dict(zip(distinct, vjp(outputs, grads, distinct), strict=True))
+    # An input may be computed from another: the node's own derivative does not follow that.
+    found = dict(zip(distinct, vjp(outputs, grads, distinct, until=distinct), strict=True))
     # An input that appears twice gets its whole gradient once.
     return tuple(found.pop(value, None) for value in node.inputs)
