@@ -256,6 +256,18 @@ def test_first_contents_depend_on_the_seed_and_not_on_the_order_of_use():
     assert not np.array_equal(one["blocks.0.conv.weight"], one["blocks.1.conv.weight"])
 
 
+def test_contents_are_made_on_first_use():
+    made = []
+    p = nn.parameter((2,), lambda: made.append(1) or np.ones(2, np.float32))
+    layer = nn.Module()
+    layer.p = p
+    optimizer = te.optim.SGD(layer.parameters(), 0.5)
+    step = te.compile(lambda: optimizer.minimize((p * p).sum()))
+    assert step.plan().peak_bytes > 0 and not made
+    step()
+    assert p.numpy().tolist() == [0, 0] and made == [1]
+
+
 def test_first_contents_are_the_same_for_ever():
     te.manual_seed(0)
     expected = [[-0.48845327, -0.2584508, -0.38857418, 0.06441462]]
