@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,16 +41,21 @@ class Event(NamedTuple):
     frees: tuple[str, ...]
 
 
-class _Recorded(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Recorded:
     """A recorded step: its plan, and how arguments, captured arrays and results map to it."""
 
     plan: Plan
     executable: Any
-    cells: list[np.ndarray]
     sources: tuple[int | np.ndarray, ...]  # for each input: which argument, or the array itself
     rebuild: Callable[[Sequence[Tensor]], Any]
     assigned: tuple[Cell, ...]
     settings: tuple[trace.Setting, ...]
+
+    @functools.cached_property
+    def cells(self) -> list[np.ndarray]:
+        """The contents of the plan's cells, which are made by the first run and not by a plan."""
+        return [c.array for c in self.plan.graph.cells]
 
     def inputs(self, entered: Sequence[Any]) -> list[np.ndarray]:
         """The arrays that the plan's inputs are bound to."""
@@ -174,7 +180,6 @@ class CompiledStep:
         return _Recorded(
             plan,
             runtime.current().Executable(plan),
-            [c.array for c in graph.cells],
             sources,
             rebuild,
             assigned,
