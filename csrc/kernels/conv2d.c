@@ -1,5 +1,6 @@
 /* conv2d_f32 and conv2d_backward_data_f32: a correlation of the image, and of the output gradient with the reversed window. */
 #include "conv2d_direct.h"
+#include "conv2d_narrow.h"
 #include "conv2d_winograd.h"
 
 static void correlate(correlation *p, void *const *operand)
@@ -9,13 +10,17 @@ static void correlate(correlation *p, void *const *operand)
     p->weights = (const float *)operand[2] + p->w_start;
     if (suits_winograd(p))
         correlate_winograd(p, operand[3]);
+    else if (suits_narrow(p))
+        correlate_narrow(p, operand[3]);
     else
         correlate_direct(p, operand[3]);
 }
 
 static int64_t correlation_workspace(const correlation *p, int32_t threads)
 {
-    return suits_winograd(p) ? winograd_workspace(p, threads) : direct_workspace(p, threads);
+    return suits_winograd(p) ? winograd_workspace(p, threads)
+        : suits_narrow(p)    ? narrow_workspace(p, threads)
+                             : direct_workspace(p, threads);
 }
 
 /* A window of one position that reads the image as it is makes each plane one long row, and adjacent planes of samples too. */

@@ -144,8 +144,8 @@ static inline int64_t slab_tap(const sliding_window *window, const slab_shape *s
     return (i % h->period * s->y + i / h->period * h->shift) * s->row + j % w->period * s->x + j / w->period * w->shift;
 }
 
-/* Copy `count` positions from, from + step, ... of an image row; outside of its `size` positions are zeros. Whole vectors are stored in ascending order: up to VL floats
- * after the end are overwritten. */
+/* Copy `count` positions from, from + step, ... of an image row; outside of its `size` positions are zeros. Whole vectors are stored in
+ * ascending order: up to VL floats after the end are overwritten. */
 static inline void fill_slab_row(float *to, const float *row, int64_t size, int64_t from, int64_t step, int64_t count)
 {
     int64_t first = from < 0 ? ceil_div(-from, step) : 0;
@@ -153,13 +153,8 @@ static inline void fill_slab_row(float *to, const float *row, int64_t size, int6
     int64_t x = 0;
     for (; x < min_i64(first, count); x += VL)
         vstore(to + x, (vf){0});
-    if (step == 1) {
-        for (x = first; x < last; x += VL)
-            vstore(to + x, last - x >= VL ? vload(row + from + x) : vload_part(row + from + x, last - x));
-    } else {
-        for (x = first; x < last; x++)
-            to[x] = row[from + x * step];
-    }
+    for (x = first; x < last; x += VL)
+        vstore(to + x, vload_strided(row + from + x * step, step, last - x));
     for (; x < count; x += VL)
         vstore(to + x, (vf){0});
 }
