@@ -65,6 +65,17 @@ def test_interrupted_test_of_an_epoch_is_finished(undisturbed, tmp_path):
     assert results(tmp_path) == undisturbed[0]
 
 
+def test_second_interrupt_ends_at_once_and_loses_what_no_snapshot_holds(undisturbed, tmp_path):
+    code, out, err = run("SIGINT,SIGINT", "step", 15, *RUN, folder=tmp_path)
+    assert (code, err) == (130, "")
+    assert out.splitlines()[-1] == "stopped; continue with: tinygrad-edge train --resume run"
+    _, metadata = safetensors.load(tmp_path / "run" / "snapshot.safetensors")
+    progress = json.loads(metadata["progress"])
+    assert (len(progress["epochs"]), progress["batch"]) == (1, 0)
+    assert run(*RESUME, folder=tmp_path)[0] == 0
+    assert results(tmp_path) == undisturbed[0]
+
+
 def test_torn_and_superfluous_lines_are_repaired(undisturbed, tmp_path):
     killed("step", 15, folder=tmp_path)
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:

@@ -1,6 +1,6 @@
 """The command line with one more model, so small that a run takes no time, and with accidents.
 
-``python tiny.py [SIGNAL POINT NUMBER] train ...`` sends itself a signal just before it passes a
+``python tiny.py [SIGNAL,... POINT NUMBER] train ...`` sends itself signals just before it passes a
 point for the NUMBER-th time. Before a SIGKILL there is a snapshot after each step.
 """
 
@@ -39,7 +39,7 @@ class Tiny(nn.Module):
 models.MODELS["tiny"] = Tiny
 
 
-def accident(number, owner, name, nth):
+def accident(signals, owner, name, nth):
     passed = 0
     function = getattr(owner, name)
 
@@ -48,7 +48,8 @@ def accident(number, owner, name, nth):
         nonlocal passed
         passed += 1
         if passed == nth:
-            os.kill(os.getpid(), number)
+            for each in signals:
+                os.kill(os.getpid(), each)
         return function(*args)
 
     setattr(owner, name, wrapped)
@@ -56,9 +57,10 @@ def accident(number, owner, name, nth):
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    if words[0] == "SIGKILL":
-        train.SAVE_SECONDS = 0
-    if words[0] in signal.Signals.__members__:
-        accident(signal.Signals[words[0]], *POINTS[words[1]], int(words[2]))
+    if words[0].startswith("SIG"):
+        signals = [signal.Signals[name] for name in words[0].split(",")]
+        if signal.SIGKILL in signals:
+            train.SAVE_SECONDS = 0
+        accident(signals, *POINTS[words[1]], int(words[2]))
         words = words[3:]
     sys.exit(main(words))

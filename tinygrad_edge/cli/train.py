@@ -86,8 +86,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.resume:
         files.save(training.state, record)  # what cannot be written shows before an hour has passed
     done = _steps_done(training, progress)
-    with progress_bar(training.steps, done) as bar, _Interrupts() as interrupts:
-        finished = _train(training, files, record, bar, interrupts)
+    try:
+        with progress_bar(training.steps, done) as bar, _Interrupts() as interrupts:
+            finished = _train(training, files, record, bar, interrupts)
+    except KeyboardInterrupt:  # the second one: what the last snapshot does not hold is lost
+        finished = False
     if progress.epochs and not curves.draw(files.curves, progress.epochs):
         print("no curves.png: drawing needs matplotlib (pip install 'tinygrad-edge[cli]')")
     if not finished:
