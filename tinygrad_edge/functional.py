@@ -298,9 +298,7 @@ def _bins(n: int, m: int) -> np.ndarray:
     return matrix
 
 
-def batch_norm(
-    x: Any, weight: Any, bias: Any, eps: float = 1e-5
-) -> tuple[Tensor, Tensor, Tensor]:
+def batch_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise each channel by the batch's own statistics (Ioffe & Szegedy 2015).
 
     Parameters
