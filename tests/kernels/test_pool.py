@@ -98,6 +98,12 @@ def test_max_pool(isa, g, argmax_bytes, kind):
     check_max(rng.choice(np.float32(values), shapes_of(g)[0]), g, argmax_bytes)
 
 
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_padding_never_wins(isa, value):
+    g = geometry(2, (9, 40), (4, 3), (1, 2), (3, 2))
+    check_max(np.full(shapes_of(g)[0], value, np.float32), g)
+
+
 LARGE = {
     "2x2": (200, (32, 32), (2, 2), (2, 2), (0, 0)),
     "3x3 overlapping": (60, (31, 33), (3, 3), (2, 2), (1, 1)),
