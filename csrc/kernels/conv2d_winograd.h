@@ -54,8 +54,8 @@ static winograd_cut cut_winograd(const correlation *p)
     cut.window.h = make_axis(p->window.h.size, p->window.h.origin, 1, 1, 3, cut.rows * TILE_OUT);
     cut.window.w = make_axis(p->window.w.size, p->window.w.origin, 1, 1, 3, cut.columns * TILE_OUT);
     int64_t tile_rows = (cut.tile_block - 2) / cut.columns + 2;
-    band_cut band = {.rows = tile_rows * TILE_OUT, .width = cut.columns * TILE_OUT};
-    cut.slab_floats = slab_floats(&cut.window, &band, 1) + 2 * PACK_SLACK;
+    band_cut bands = {.rows = tile_rows * TILE_OUT, .width = cut.columns * TILE_OUT};
+    cut.slab_floats = slab_floats(&cut.window, &bands, 1) + 2 * PACK_SLACK;
     cut.row_floats = TILE_OUT * cut.tile_block + PACK_SLACK;
     cut.v_floats = packed_floats(cut.tile_block, p->channels);
     cut.u_floats = packed_floats(cut.output_block, p->channels);

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from kernels import reference
 from kernels.kernel_call import call
 
+from tinygrad_edge.runtime import _ffi
+
 SETTINGS = hypothesis.settings(
     max_examples=40,
     deadline=None,
@@ -225,6 +227,21 @@ def test_conv2d_bits_are_the_same_for_any_threads_and_layout(threads, kernel, na
         results += [run(kernel, LARGE[name], layout, *inputs) for layout in ("NCHW", "CNHW")]
     for other in results[1:]:
         assert results[0].tobytes() == np.ascontiguousarray(other).tobytes()
+
+
+@every_kernel
+@pytest.mark.parametrize("name", ["3x3", "few outputs", "1x1"])
+def test_conv2d_bits_are_the_same_wherever_multiply_and_add_round_once(kernel, name):
+    fused = [isa for isa in _ffi.isas() if isa != "generic"] if _ffi.available() else []
+    if len(fused) < 2:
+        pytest.skip("needs two instruction sets with a fused multiply-add")
+    before = _ffi.isa()
+    results = set()
+    for isa in fused:
+        _ffi.choose_isa(isa)
+        results.add(run(kernel, LARGE[name], "NCHW", *operands(kernel, LARGE[name])).tobytes())
+    _ffi.choose_isa(before)
+    assert len(results) == 1
 
 
 @every_kernel
