@@ -179,16 +179,18 @@ def _topk_type(x: Value, *, k: int) -> tuple[TensorType, ...]:
     return (TensorType((*x.shape[:-1], k), int32),)
 
 
+def _topk_reference(x: np.ndarray, *, k: int) -> tuple[np.ndarray, ...]:
+    """NaN first, then the largest; among equals the lower index, because the sort is stable."""
+    nan = np.isnan(x)
+    order = np.lexsort((np.where(nan, 0, -x), ~nan), axis=-1)
+    return (order[..., :k].astype(np.int32),)
+
+
 _TOPK = register(
     Op(
         "topk",
         _topk_type,
-        # NaN sorts last and so, reversed, first; the stable sort of -x keeps the lower index first.
-        lambda x, *, k: (
-            np.argsort(np.where(np.isnan(x), -np.inf, -x), axis=-1, kind="stable")[..., :k].astype(
-                np.int32
-            ),
-        ),
+        _topk_reference,
         differentiable=False,
         kernel=axis_kernel("topk_f32", last=True),
     )
