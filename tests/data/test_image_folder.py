@@ -292,31 +292,37 @@ def test_many_pictures_are_not_held(flowers, monkeypatch):
 
 def test_an_error_in_a_thread_is_told(flowers, monkeypatch):
     def decode(*arguments):
+        if threading.current_thread() is threading.main_thread():
+            return whole(*arguments)
         raise MemoryError("no room for a picture")
 
+    whole = _pictures.decode
     monkeypatch.setattr(_pictures, "decode", decode)
     with pytest.raises(MemoryError, match="no room for a picture"):
         data.load(flowers)
 
 
-def test_an_interrupt_ends_the_threads(flowers, monkeypatch):
+def test_an_interrupt_lets_each_thread_finish_its_picture(flowers, monkeypatch):
+    begun, go_on, decoded = threading.Event(), threading.Event(), []
+
     def decode(*arguments):
-        if threading.current_thread() is not threading.main_thread():
-            begun.set()
-        raise _pictures.Unreadable("slow")
+        begun.set()
+        assert go_on.wait(10)
+        decoded.append(arguments)
+        raise _pictures.Unreadable("interrupted")
 
-    begun = threading.Event()
-    monkeypatch.setattr(_pictures, "decode", decode)
-
-    def join(thread):
-        begun.wait(10)
+    def interrupted(thread):
+        assert begun.wait(10)
         raise KeyboardInterrupt
 
-    whole = threading.Thread.join
-    monkeypatch.setattr(threading.Thread, "join", join)
-    with pytest.raises(KeyboardInterrupt):
+    before = threading.active_count()
+    monkeypatch.setattr(_pictures, "decode", decode)
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(threading.Thread, "join", interrupted)
         data.load(flowers)
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread():
-            whole(thread, 10)
-    assert threading.active_count() == 1
+    threads = set(threading.enumerate()) - {threading.current_thread()}
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert threading.active_count() == before
+    assert len(decoded) <= len(threads)

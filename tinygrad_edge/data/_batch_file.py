@@ -24,9 +24,9 @@ _DTYPE = "numpy dtype"
 _SENSELESS = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
 _ARGUMENTS = {
     **dict.fromkeys((b"\x80", b"K", b"U", b"q", b"h"), "<B"),
-    **dict.fromkeys((b"J", b"T"), "<i"),
-    **dict.fromkeys((b"r", b"j"), "<I"),
+    **dict.fromkeys((b"T", b"r", b"j"), "<I"),
     b"M": "<H",
+    b"J": "<i",
 }
 
 
@@ -66,8 +66,7 @@ def read_batch_file(path: Path) -> BatchFile:
     """
     try:
         with open(path, "rb") as file:
-            size = path.stat().st_size
-            return _batch(_run(file, size), size)
+            return _batch(_run(file))
     except FileError as error:
         raise FileError(f"{path} is no batch of CIFAR-10: {error}") from None
     except _SENSELESS as error:
@@ -76,7 +75,7 @@ def read_batch_file(path: Path) -> BatchFile:
         raise FileError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _run(file: BufferedReader, size: int) -> Any:
+def _run(file: BufferedReader) -> Any:
     """Run the program, and return what it leaves."""
     stack: list[Any] = []
     marks: list[int] = []
@@ -99,7 +98,7 @@ def _run(file: BufferedReader, size: int) -> Any:
             case b"K" | b"M" | b"J":  # BININT1, BININT2, BININT
                 stack.append(argument)
             case b"U" | b"T":  # SHORT_BINSTRING, BINSTRING
-                stack.append(_string(file, argument, size))
+                stack.append(_string(file, argument))
             case b"q" | b"r":  # BINPUT, LONG_BINPUT
                 memo[argument] = stack[-1]
             case b"h" | b"j":  # BINGET, LONG_BINGET
@@ -145,7 +144,7 @@ def _run(file: BufferedReader, size: int) -> Any:
     raise FileError("it goes on for too long")
 
 
-def _batch(content: Any, size: int) -> BatchFile:
+def _batch(content: Any) -> BatchFile:
     labels, array = content[b"labels"], content[b"data"]
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
         raise FileError("its labels are not integers")
@@ -158,14 +157,12 @@ def _batch(content: Any, size: int) -> BatchFile:
     return BatchFile(labels, shape, pixels.offset)
 
 
-def _string(file: BufferedReader, length: int, size: int) -> bytes | _Long:
+def _string(file: BufferedReader, length: int) -> bytes | _Long:
+    if length <= _LONGEST_TEXT:
+        return file.read(length)
     start = file.tell()
-    if not 0 <= length <= size - start:
-        raise FileError("it is truncated")
-    if length > _LONGEST_TEXT:
-        file.seek(length, 1)
-        return _Long(start, length)
-    return file.read(length)
+    file.seek(length, 1)  # beyond the end there is no instruction, hence no file that is accepted
+    return _Long(start, length)
 
 
 def _line(file: BufferedReader) -> str:

@@ -98,7 +98,7 @@ class ZipArray:
         return images
 
     def _blocks(self, keep: Callable[[slice, np.ndarray], object]) -> None:
-        """Read all, block by block, up to the checksum."""
+        """Read all, block by block; the last byte makes zipfile compare the checksum."""
         row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         most = max(1, _BLOCK_BYTES // max(1, row_bytes))
         with self._archive.open(self._member) as file:
@@ -110,7 +110,6 @@ class ZipArray:
                     raise FileError(f"{self._path}: {self.key} is truncated")
                 block = np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:])
                 keep(slice(first, first + count), block)
-            file.read(1)
 
     def _offset(self) -> int:
         """Find the first element of a member that is not packed."""
