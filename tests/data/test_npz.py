@@ -184,9 +184,20 @@ def test_no_npz_file(tmp_path, content):
         data.load(tmp_path / "a.npz")
 
 
-def test_a_member_that_is_no_array(tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"nothing",
+        b"\x93NUMPY\x09\x00",
+        b"\x93NUMPY\x01\x00\x02\x00((",
+        b"\x93NUMPY\x01\x00\x02\x00\xff",
+    ],
+    ids=["empty", "text", "another version", "half a tuple", "half a header"],
+)
+def test_a_member_that_is_no_array(tmp_path, content):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
-        file.writestr("x.npy", b"\x93NUMPY\x09\x00")
+        file.writestr("x.npy", content)
         file.writestr("y.npy", b"nothing")
     with pytest.raises(FileError, match="x is no array file"):
         data.load(tmp_path / "a.npz")

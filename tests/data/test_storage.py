@@ -135,6 +135,13 @@ def test_no_folder_for_scratch_files(tmp_path, monkeypatch):
         Scratch((1, 1, 1, 1), ARRAY.dtype)
 
 
+def test_a_user_without_a_home_folder(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for such a user
+    with pytest.raises(FileError, match="no folder for unpacked images: set TMPDIR"):
+        Scratch((1, 1, 1, 1), ARRAY.dtype)
+
+
 def test_a_full_disk(scratch, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import FileError
+from ..errors import DataError, FileError
 from ._folders import cache_folder
 
 __all__ = ["File", "FileRows", "Records", "Scratch", "allocate"]
@@ -166,7 +166,10 @@ def _scratch_file() -> File:
     Where TMPDIR names no folder it is in the cache, since the usual folder for temporary files is
     memory on many boards.
     """
-    folder = Path(os.environ.get("TMPDIR") or cache_folder())
+    try:
+        folder = Path(os.environ.get("TMPDIR") or cache_folder())
+    except DataError:
+        raise FileError("no folder for unpacked images: set TMPDIR to one on a disk") from None
     path = folder / f".{os.urandom(8).hex()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)

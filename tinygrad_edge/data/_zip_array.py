@@ -47,7 +47,7 @@ class ZipArray:
                     (2, 0): np.lib.format.read_array_header_2_0,
                 }[version]
                 self.shape, fortran_order, self.dtype = read(file)
-            except (ValueError, KeyError) as error:
+            except Exception as error:  # a header is Python's text: its parser may raise anything
                 raise FileError(f"{path}: {self.key} is no array file: {error}") from error
             self._start = file.tell()
         if self.dtype.hasobject or fortran_order:
