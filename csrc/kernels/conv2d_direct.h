@@ -13,7 +13,7 @@ typedef struct {
     int64_t c_block;                  /* channels packed at a time */
     int64_t part, parts;              /* the outputs are cut where there are few bands */
     int64_t items, per_chunk, chunks; /* an item is a group, a part and a band */
-    int in_place; /* a band is a piece of an image row: it is packed from there, without a slab */
+    int in_place; /* a grid that reads the image as it is needs no slab */
     int64_t slab_floats, a_floats, b_floats, floats; /* for one worker */
 } correlation_cut;
 
@@ -38,7 +38,7 @@ static correlation_cut cut_correlation(const correlation *p)
     cut.per_chunk = max_i64(min_i64(cut.per_chunk, cut.items), 1);
     cut.chunks = ceil_div(cut.items, cut.per_chunk);
 
-    cut.in_place = is_plain(&p->window) && cut.bands.rows == 1;
+    cut.in_place = is_plain(&p->window);
     cut.slab_floats = cut.in_place ? 0 : slab_floats(&p->window, &cut.bands, cut.c_block);
     cut.a_floats = packed_floats(min_i64(cut.part, OUT_BLOCK), k_block);
     cut.b_floats = packed_floats(round_up(points, COLUMN_MULTIPLE), k_block);
@@ -46,16 +46,16 @@ static correlation_cut cut_correlation(const correlation *p)
     return cut;
 }
 
-/* Columns [lane, lane + count) of a panel: contiguous in the slab, out_w apart in the output. */
+/* Columns [lane, lane + count) of a panel: contiguous in the slab (or the image), out_w apart in the output. */
 typedef struct { int64_t lane, count, slab, out; } run;
 
-/* The runs of a band, panel after panel. */
+/* The runs of a band, panel after panel; slab_gap is what lies between samples besides their rows. */
 typedef struct {
     run runs[WIDE_BAND + WIDE_BAND / NR + 1];
     int64_t first[WIDE_BAND / NR + 2]; /* of each panel's runs, and the end */
 } band_runs;
 
-static void find_runs(band_runs *found, const correlation *p, const band *b, const slab_shape *s)
+static void find_runs(band_runs *found, const correlation *p, const band *b, int64_t slab_row, int64_t slab_gap)
 {
     int64_t sample = b->row / p->window.h.grid, g = b->row % p->window.h.grid, q = 0, slab = 0;
     int64_t columns = b->rows * b->width, count = 0;
@@ -71,11 +71,11 @@ static void find_runs(band_runs *found, const correlation *p, const band *b, con
             if (q < b->width)
                 continue;
             q = 0;
-            slab += s->row;
+            slab += slab_row;
             if (++g == p->window.h.grid) {
                 g = 0;
                 sample++;
-                slab += p->window.h.extra * s->row;
+                slab += slab_gap;
             }
         }
         found->first[panel + 1] = count;
@@ -97,6 +97,22 @@ static void pack_columns(float *panel, const float *slab, const correlation *p, 
                     for (int64_t lane = 0; lane < r->count; lane += VL)
                         vstore(panel + r->lane + lane, vload(from + r->slab + lane));
             }
+}
+
+/* One B panel from the image. */
+static void pack_in_place(float *panel, const float *image, int64_t c_stride, const run *first, const run *end, int64_t channels)
+{
+    int64_t columns = end[-1].lane + end[-1].count;
+    if (end - first == 1) {
+        pack_panel(panel, NR, image + first->slab, 1, c_stride, columns, channels);
+        return;
+    }
+    if (columns < NR)
+        memset(panel, 0, sizeof(float) * (size_t)(channels * NR));
+    for (int64_t c = 0; c < channels; c++, image += c_stride, panel += NR)
+        for (const run *r = first; r < end; r++)
+            for (int64_t lane = 0; lane < r->count; lane += VL)
+                vstore(panel + r->lane + lane, vload_upto(image + r->slab + lane, r->count - lane));
 }
 
 /* Multiply one A panel by one B panel and put the tile where its runs say. */
@@ -132,9 +148,16 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
     float *out = p->out + (group * p->outputs + m0) * p->out_c;
     float *slab = workspace, *a = slab + cut->slab_floats, *panels = a + cut->a_floats;
 
+    const axis *h = &p->window.h;
     slab_shape s = band_slab(&p->window, &b);
+    int64_t gap = h->extra * s.row;
+    if (cut->in_place) {
+        s.row = p->window.w.size;
+        gap = p->window.n_stride - h->size * s.row;
+        source += b.row / h->grid * p->window.n_stride + b.row % h->grid * s.row + b.q;
+    }
     band_runs found;
-    find_runs(&found, p, &b, &s);
+    find_runs(&found, p, &b, s.row, gap);
     int64_t columns = b.rows * b.width;
     int packed = again && p->channels <= cut->c_block && outputs <= OUT_BLOCK;
 
@@ -142,14 +165,12 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
     do { /* once for no channels as well: the sum of nothing is 0 */
         int64_t channels = min_i64(p->channels - c0, cut->c_block), k_count = channels * tap_count(&p->window);
         const float *image = source + c0 * p->window.c_stride;
-        if (cut->in_place)
-            image += b.row / p->window.h.grid * p->window.n_stride + b.row % p->window.h.grid * p->window.w.size + b.q;
-        else
+        if (!cut->in_place)
             fill_slab(slab, image, &p->window, &b, channels);
         for (int64_t j = 0; j < columns; j += NR) {
             const int64_t *first = &found.first[j / NR];
             if (cut->in_place)
-                pack_panel(panels + j * k_count, NR, image + j, 1, p->window.c_stride, min_i64(columns - j, NR), k_count);
+                pack_in_place(panels + j * k_count, image, p->window.c_stride, found.runs + first[0], found.runs + first[1], channels);
             else
                 pack_columns(panels + j * k_count, slab, p, &s, found.runs + first[0], found.runs + first[1], channels);
         }
