@@ -6,16 +6,27 @@ import pytest
 import tinygrad_edge as te
 from tinygrad_edge import models, optim, runtime
 from tinygrad_edge.errors import DataError, ShapeError
+from tinygrad_edge.graph import verify
+from tinygrad_edge.models.wide_resnet import PreActivationBlock
 from tinygrad_edge.runtime import _ffi
 
 # Arguments of build, parameters, and a small batch: its labels show nothing.
 TABLE = {
     "lenet": ((10, 1), 61_706, (4, 1, 28, 28)),
     "cnn": ((10, 3), 288_746, (4, 3, 8, 8)),
+    "mobilenet_v1": ((1000, 3), 4_231_976, (4, 3, 32, 32)),
     "mobilenet_v1_patch": ((10, 3), 1_873_226, (4, 3, 16, 16)),
+    "mobilenet_v2": ((1000, 3), 3_504_872, (4, 3, 32, 32)),
+    "mobilenet_v3_small": ((1000, 3), 2_542_856, (4, 3, 32, 32)),
     "resnet18": ((1000, 3), 11_689_512, (4, 3, 32, 32)),
+    "resnet50": ((1000, 3), 25_557_032, (4, 3, 32, 32)),
+    "wide_resnet": ((10, 3), 1_467_610, (4, 3, 8, 8)),
 }
 each_model = pytest.mark.parametrize("name", models.MODELS)
+# Steps of the others would take long, and show nothing that these do not.
+each_trained_model = pytest.mark.parametrize(
+    "name", ["lenet", "cnn", "mobilenet_v1_patch", "resnet18"]
+)
 
 
 def test_every_model_has_a_row():
@@ -33,6 +44,54 @@ def test_classes_and_channels_are_free(name):
     model = models.build(name, num_classes=7, in_channels=2)
     height, width = TABLE[name][2][2:]
     assert model.eval()(np.zeros((2, 2, height, width), np.float32)).shape == (2, 7)
+
+
+@each_model
+def test_one_image_gives_finite_numbers(each_runtime, name):
+    te.manual_seed(0)
+    channels, height, width = TABLE[name][2][1:]
+    model = models.build(name, 10, channels, (height, width)).eval()
+    image = np.random.default_rng(0).standard_normal((1, channels, height, width), np.float32)
+    outputs = model(image).numpy()
+    assert outputs.shape == (1, 10)
+    assert np.isfinite(outputs).all() and outputs.std() > 0
+
+
+@each_model
+def test_a_training_step_has_a_plan_that_verifies(name):
+    shape = TABLE[name][2]
+    model = models.build(name, 10, shape[1], shape[2:])
+    optimizer = optim.SGD(model.parameters(), 0.1)
+
+    @te.compile
+    def step(x, y):
+        optimizer.minimize(te.functional.cross_entropy(model(x), y))
+
+    plan = step.plan(np.zeros(shape, np.float32), np.zeros(shape[0], np.int32))
+    verify(plan.graph)
+    cells = {node.attrs["cell"] for node in plan.graph.nodes if "cell" in node.attrs}
+    assert {p.cell for p in model.parameters()} <= cells
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [
+        (models.mobilenet_v1(width=0.25), 470_072),
+        (models.mobilenet_v1(width=0.5), 1_331_592),
+        (models.mobilenet_v2(width=0.5), 1_968_680),
+        (models.mobilenet_v2(width=1.4), 6_108_776),
+        (models.wide_resnet(widen=10), 36_479_194),
+    ],
+    ids=["v1 0.25", "v1 0.5", "v2 0.5", "v2 1.4", "WRN-28-10"],
+)
+def test_widths_give_the_known_counts(model, count):
+    assert sum(p.size for p in model.parameters()) == count
+
+
+def test_mobilenet_v2_rounds_to_eights_but_loses_no_more_than_a_tenth():
+    # 32 * 0.35 is 11.2: 8 would be too few.
+    assert models.mobilenet_v2(width=0.35).features[0][0].out_channels == 16
+    assert models.mobilenet_v2(width=0.1).features[0][0].out_channels == 8
 
 
 # ---- training ----
@@ -60,7 +119,7 @@ def train(name, compiled, steps):
     return losses, {n: p.numpy() for n, p in model.state_dict().items()}
 
 
-@each_model
+@each_trained_model
 def test_loop_and_compiled_step_agree_to_the_bit(name):
     losses, state = train(name, compiled=False, steps=2)
     same_losses, same_state = train(name, compiled=True, steps=2)
@@ -70,7 +129,7 @@ def test_loop_and_compiled_step_agree_to_the_bit(name):
 
 
 @pytest.mark.skipif(not _ffi.available(), reason="the native module was not built")
-@each_model
+@each_trained_model
 def test_runtimes_agree(name):
     start = train(name, compiled=False, steps=0)[1]
     found = {}
@@ -186,10 +245,147 @@ def test_resnet18_has_the_names_and_shapes_of_torchvision():
 
 def test_a_residual_block_without_residual_is_its_shortcut():
     x = np.random.default_rng(0).standard_normal((4, 8, 6, 6), np.float32)
-    for block in (models.resnet.BasicBlock(8, 8), models.resnet.BasicBlock(8, 16, 2)):
-        block.bn2.weight.assign(np.zeros(block.bn2.num_features))
+    basic, bottleneck = models.resnet.BasicBlock, models.resnet.Bottleneck
+    for block in (basic(8, 8), basic(8, 16, 2), bottleneck(8, 2), bottleneck(8, 2, 2)):
+        last = block.bn3 if isinstance(block, bottleneck) else block.bn2
+        last.weight.assign(np.zeros(last.num_features))
         shortcut = x if block.downsample is None else block.downsample(x).numpy()
         assert np.array_equal(block(x).numpy(), np.maximum(shortcut, 0))
+
+
+# Entries in the state, and some of them, as torchvision has them.
+TORCHVISION = {
+    "resnet50": (
+        320,
+        {
+            "conv1.weight": (64, 3, 7, 7),
+            "layer1.0.conv1.weight": (64, 64, 1, 1),
+            "layer1.0.conv3.weight": (256, 64, 1, 1),
+            "layer1.0.downsample.0.weight": (256, 64, 1, 1),
+            "layer1.0.downsample.1.running_var": (256,),
+            "layer1.2.conv1.weight": (64, 256, 1, 1),
+            "layer2.0.conv2.weight": (128, 128, 3, 3),
+            "layer3.5.bn3.num_batches_tracked": (),
+            "layer4.0.downsample.0.weight": (2048, 1024, 1, 1),
+            "layer4.2.conv3.weight": (2048, 512, 1, 1),
+            "layer4.2.bn3.running_mean": (2048,),
+            "fc.weight": (1000, 2048),
+            "fc.bias": (1000,),
+        },
+    ),
+    "mobilenet_v2": (
+        314,
+        {
+            "features.0.0.weight": (32, 3, 3, 3),
+            "features.0.1.running_mean": (32,),
+            "features.1.conv.0.0.weight": (32, 1, 3, 3),
+            "features.1.conv.1.weight": (16, 32, 1, 1),
+            "features.1.conv.2.bias": (16,),
+            "features.2.conv.0.0.weight": (96, 16, 1, 1),
+            "features.2.conv.1.0.weight": (96, 1, 3, 3),
+            "features.2.conv.1.1.num_batches_tracked": (),
+            "features.2.conv.2.weight": (24, 96, 1, 1),
+            "features.2.conv.3.running_var": (24,),
+            "features.17.conv.2.weight": (320, 960, 1, 1),
+            "features.18.0.weight": (1280, 320, 1, 1),
+            "features.18.1.weight": (1280,),
+            "classifier.1.weight": (1000, 1280),
+            "classifier.1.bias": (1000,),
+        },
+    ),
+    "mobilenet_v3_small": (
+        244,
+        {
+            "features.0.0.weight": (16, 3, 3, 3),
+            "features.1.block.0.0.weight": (16, 1, 3, 3),
+            "features.1.block.1.fc1.weight": (8, 16, 1, 1),
+            "features.1.block.1.fc1.bias": (8,),
+            "features.1.block.1.fc2.weight": (16, 8, 1, 1),
+            "features.1.block.2.0.weight": (16, 16, 1, 1),
+            "features.1.block.2.1.running_mean": (16,),
+            "features.2.block.0.0.weight": (72, 16, 1, 1),
+            "features.2.block.2.0.weight": (24, 72, 1, 1),
+            "features.4.block.1.0.weight": (96, 1, 5, 5),
+            "features.4.block.2.fc1.weight": (24, 96, 1, 1),
+            "features.11.block.3.1.num_batches_tracked": (),
+            "features.12.0.weight": (576, 96, 1, 1),
+            "classifier.0.weight": (1024, 576),
+            "classifier.3.weight": (1000, 1024),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_names_and_shapes_are_those_of_torchvision(name):
+    count, expected = TORCHVISION[name]
+    found = {part: p.shape for part, p in models.build(name, 1000, 3).state_dict().items()}
+    assert len(found) == count
+    assert {part: found.get(part) for part in expected} == expected
+
+
+def halving(model):
+    """Paths of the convolutions with stride 2."""
+    layers = (
+        (path, m.stride[0]) for path, m in model.named_modules() if hasattr(m, "out_channels")
+    )
+    return [path for path, stride in layers if stride == 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mobilenet_v1", ["0.0", "2.0", "4.0", "6.0", "12.0"]),
+        ("mobilenet_v2", ["0.0", "2.conv.1.0", "4.conv.1.0", "7.conv.1.0", "14.conv.1.0"]),
+        ("mobilenet_v3_small", ["0.0", "1.block.0.0", "2.block.1.0", "4.block.1.0", "9.block.1.0"]),
+    ],
+)
+def test_maps_are_halved_where_the_paper_does(name, expected):
+    assert halving(models.build(name, 10, 3)) == [f"features.{path}" for path in expected]
+
+
+def test_resnet50_has_its_strides_in_the_3x3_convolutions():
+    expected = ["conv1"]
+    for layer in ("layer2", "layer3", "layer4"):
+        expected += [f"{layer}.0.conv2", f"{layer}.0.downsample.0"]
+    assert halving(models.resnet50()) == expected
+
+
+def test_wide_resnet_activates_before_it_projects():
+    x = np.random.default_rng(0).standard_normal((2, 8, 6, 6), np.float32)
+    same = PreActivationBlock(8, 8)
+    other = PreActivationBlock(8, 16, 2)
+    for block in (same, other):
+        block.conv2.weight.assign(np.zeros(block.conv2.weight.shape))
+    assert np.array_equal(same(x).numpy(), x)
+    activated = other.relu(other.bn1(te.Tensor(x)))
+    assert np.array_equal(other(x).numpy(), other.downsample(activated).numpy())
+
+
+@pytest.mark.parametrize("depth", [4, 20, 27])
+def test_wide_resnet_refuses_other_depths(depth):
+    with pytest.raises(ValueError, match=f"wide_resnet: depth must be 10, 16, .*, got {depth}"):
+        models.wide_resnet(depth=depth)
+
+
+@pytest.mark.parametrize(("bias", "scale"), [(-4, 0), (0, 0.5), (1.5, 0.75), (4, 1)])
+def test_squeeze_excitation_scales_by_a_hard_sigmoid(bias, scale):
+    x = np.random.default_rng(0).standard_normal((2, 16, 3, 3), np.float32)
+    layer = models.mobilenet.SqueezeExcitation(16)
+    layer.fc2.weight.assign(np.zeros(layer.fc2.weight.shape))
+    layer.fc2.bias.assign(np.full(16, bias))
+    np.testing.assert_allclose(layer(x).numpy(), x * np.float32(scale), rtol=1e-6)
+
+
+def test_inverted_residuals_add_only_what_has_their_shape():
+    x = np.random.default_rng(0).standard_normal((2, 8, 6, 6), np.float32)
+    for out_channels, stride, added in ((8, 1, True), (8, 2, False), (16, 1, False)):
+        block = models.mobilenet.InvertedResidual(8, out_channels, stride, expansion=6)
+        norm = block.conv[3]
+        norm.weight.assign(np.zeros(out_channels))
+        assert np.array_equal(block(x).numpy(), x) is added
+        norm.bias.assign(np.ones(out_channels))
+        assert block(x).numpy().min() == (x.min() + 1 if added else 1)
 
 
 def test_mobilenet_v1_patch_follows_its_table():

@@ -1,7 +1,8 @@
 """Models for images: each a table of its architecture, and the little code that reads it.
 
 `cnn` is the one to begin with: it takes images from 8x8 (the digits) to 32x32 and more. `lenet` is
-made for the 28x28 of MNIST.
+made for the 28x28 of MNIST, `mobilenet_v1_patch` and `wide_resnet` for the 32x32 of CIFAR, the
+others for photographs of 224x224.
 """
 
 import difflib
@@ -12,17 +13,37 @@ from ..errors import DataError
 from ..nn import Module
 from .cnn import cnn
 from .lenet import lenet
-from .mobilenet import mobilenet_v1_patch
-from .resnet import ResNet, resnet18
+from .mobilenet import mobilenet_v1, mobilenet_v1_patch, mobilenet_v2, mobilenet_v3_small
+from .resnet import ResNet, resnet18, resnet50
+from .wide_resnet import WideResNet, wide_resnet
 
-__all__ = ["MODELS", "ResNet", "build", "cnn", "lenet", "mobilenet_v1_patch", "resnet18"]
+__all__ = [
+    "MODELS",
+    "ResNet",
+    "WideResNet",
+    "build",
+    "cnn",
+    "lenet",
+    "mobilenet_v1",
+    "mobilenet_v1_patch",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "resnet18",
+    "resnet50",
+    "wide_resnet",
+]
 
 #: The models that have a name, each a function of ``num_classes`` and ``in_channels``.
 MODELS: dict[str, Callable[..., Module]] = {
     "lenet": lenet,
     "cnn": cnn,
+    "mobilenet_v1": mobilenet_v1,
     "mobilenet_v1_patch": mobilenet_v1_patch,
+    "mobilenet_v2": mobilenet_v2,
+    "mobilenet_v3_small": mobilenet_v3_small,
     "resnet18": resnet18,
+    "resnet50": resnet50,
+    "wide_resnet": wide_resnet,
 }
 
 
