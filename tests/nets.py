@@ -19,7 +19,7 @@ from tinygrad_edge.runtime import reference
 from tinygrad_edge.testing import functional_call
 
 Choose = Callable[[Sequence], Any]
-#: A layer's name and arguments, or "Residual" and "Concat" with what is inside.
+#: A layer's name and arguments, or that of a block and the layers of its parts.
 Layer = tuple[str, Any]
 Image = tuple[int, int, int]
 
@@ -90,6 +90,14 @@ def _conv(choose: Choose, n: int, shape: Image) -> tuple[Layer, Image]:
     return _convolve(choose, shape, groups * choose([1, 2, 3]), groups)
 
 
+def _wide(choose: Choose, n: int, shape: Image) -> tuple[Layer, Image]:
+    """Two convolutions of enough channels for Winograd's filtering."""
+    attrs = {"kernel_size": 3, "padding": 1, "bias": False}
+    sizes = ((shape[0], 16), (16, 16))
+    layers = (("Conv2d", {"in_channels": c, "out_channels": k, **attrs}) for c, k in sizes)
+    return ("Stack", (tuple(layers),)), (16, *shape[1:])
+
+
 def _depthwise(choose: Choose, n: int, shape: Image) -> tuple[Layer, Image]:
     return _convolve(choose, shape, shape[0] * choose([1, 2]), shape[0])
 
@@ -157,6 +165,7 @@ def _concat(choose: Choose, n: int, shape: Image) -> tuple[Layer, Image]:
 
 _LAYERS: dict[str, Callable[..., tuple[Layer, Image]]] = {
     "conv": _conv,
+    "wide": _wide,
     "depthwise": _depthwise,
     "batch_norm": _batch_norm,
     "group_norm": _group_norm,
@@ -203,12 +212,14 @@ def build(
         def forward(self, x):
             return concatenate([self.left(x), self.right(x)])
 
+    blocks = {"Residual": Residual, "Concat": Concat, "Stack": nn.Sequential}
+
     def stack(layers):
         return nn.Sequential(*(layer(name, inside) for name, inside in layers))
 
     def layer(name, inside):
-        if name in ("Residual", "Concat"):
-            return {"Residual": Residual, "Concat": Concat}[name](*map(stack, inside))
+        if isinstance(inside, tuple):
+            return blocks[name](*map(stack, inside))
         return dropout(**inside) if name == "Dropout" else getattr(nn, name)(**inside)
 
     return stack(net.layers)

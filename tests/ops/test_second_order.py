@@ -98,7 +98,7 @@ def test_group_norm_and_layer_norm():
     x, gain, shift = normal(2, 4, 3), normal(4, seed=1), normal(4, seed=2)
     assert check_second_order(lambda *a: F.group_norm(a[0], 2, *a[1:]), x, gain, shift)
     gain, shift = normal(4, 3, seed=1), normal(4, 3, seed=2)
-    assert check_second_order(lambda *a: F.layer_norm(a[0], 2, *a[1:]), x, gain, shift)
+    assert check_second_order(lambda *a: F.layer_norm(a[0], (4, 3), *a[1:]), x, gain, shift)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
