@@ -233,6 +233,17 @@ def test_damage_is_noticed_or_harmless(tmp_path_factory, place, value, packed):
     np.testing.assert_array_equal(dataset.train.labels, LABELS)
 
 
+def test_a_member_with_an_impossible_name(save):
+    path = save(**medmnist())
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")  # of the directory at the end
+    content[entry + 8 : entry + 10] = b"\x00\x08"  # names are UTF-8
+    content[entry + 46] = 0xFF
+    path.write_bytes(content)
+    with pytest.raises(FileError, match="no intact .npz file: 'utf-8' codec can't decode"):
+        data.load(path)
+
+
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.99])
 def test_a_truncated_file(save, kept):
     path = save(**medmnist())
