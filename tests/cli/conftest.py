@@ -1,9 +1,18 @@
 from pathlib import Path
 
 import pytest
-from cli import tiny  # noqa: F401 - registers the model
+from cli.tiny import Tiny
 
+from tinygrad_edge import models
 from tinygrad_edge.cli import main
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """A model that trains in no time, for the tests of this folder alone."""
+    models.MODELS["tiny"] = Tiny
+    yield
+    del models.MODELS["tiny"]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Each ends in one line on stderr and exit code 2, and what was on disk stays as it was."""
 
+import contextlib
 import gzip
 import os
 
@@ -266,27 +267,29 @@ def test_runs_that_is_a_file(command, tmp_path):
     refused(command("train", *SHORT), "cannot make the folder runs")
 
 
-@pytest.fixture
-def disk():
-    """A function that lets this process write no file longer than so many bytes."""
+@contextlib.contextmanager
+def disk(size):
+    """Let this process write no file longer than so many bytes; pytest's own output comes after."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_disk_full_at_the_start(command, tmp_path, files, disk):
-    disk(1000)
-    refused(command("train", *SHORT, "--out", "run"), "cannot write run/snapshot.safetensors")
+def test_disk_full_at_the_start(command, tmp_path, files):
+    with disk(1000):
+        refused(command("train", *SHORT, "--out", "run"), "cannot write run/snapshot.safetensors")
     assert not files(tmp_path)
 
 
-def test_disk_full_on_the_way_leaves_the_last_snapshot(command, tmp_path, disk):
+def test_disk_full_on_the_way_leaves_the_last_snapshot(command, tmp_path):
     assert command("train", *SHORT, "--out", "other")[0] == 0
     size = (tmp_path / "other" / "snapshot.safetensors").stat().st_size
-    disk(size - 50)  # metrics make a snapshot grow
-    refused(command("train", *SHORT, "--out", "run"), "cannot write run/snapshot.safetensors")
+    with disk(size - 50):  # metrics make a snapshot grow
+        refused(command("train", *SHORT, "--out", "run"), "cannot write run/snapshot.safetensors")
     assert te.load(tmp_path / "run" / "snapshot.safetensors").metadata["progress"]["epochs"] == []
-    disk(resource.RLIM_INFINITY)
     assert command("train", "--resume", "run")[0] == 0
 
 

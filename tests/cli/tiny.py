@@ -36,9 +36,6 @@ class Tiny(nn.Module):
         return self.classify(self.drop(functional.relu(self.norm(self.conv(x)))).flatten(1))
 
 
-models.MODELS["tiny"] = Tiny
-
-
 def accident(signals, owner, name, nth):
     passed = 0
     function = getattr(owner, name)
@@ -56,6 +53,7 @@ def accident(signals, owner, name, nth):
 
 
 if __name__ == "__main__":
+    models.MODELS["tiny"] = Tiny
     words = sys.argv[1:]
     if words[0].startswith("SIG"):
         signals = [signal.Signals[name] for name in words[0].split(",")]

@@ -67,7 +67,6 @@ MODES = {  # a picture, and the RGB or grey that it stands for
     "grey with alpha": (Image.merge("LA", [Image.fromarray(GREY)] * 2), ALPHA),
     "palette": (Image.fromarray(QUARTERS).quantize(4), QUARTERS),
     "CMYK": (Image.fromarray(QUARTERS).convert("CMYK"), QUARTERS),
-    "YCbCr": (Image.fromarray(QUARTERS).convert("YCbCr"), QUARTERS),
 }
 
 
