@@ -9,7 +9,7 @@ from ops.samples import ROWS, Sample
 
 from tinygrad_edge import trace
 from tinygrad_edge.dtypes import of_array
-from tinygrad_edge.graph import Node, emit, new_input
+from tinygrad_edge.graph import Node, Value, emit, new_input
 from tinygrad_edge.op import OPS, Op, TensorType
 from tinygrad_edge.ops import slice_
 from tinygrad_edge.tensor import Tensor
@@ -62,16 +62,22 @@ def widened(name: str, sample: Sample) -> Sample:
 
 
 def run(op: Op, sample: Sample, in_arena: bool = False) -> list[np.ndarray]:
-    """Outputs in the present runtime. Of inputs in the arena, an op may write over those it may."""
+    """Outputs in the present runtime.
+
+    In the arena, inputs and outputs are values in the middle of a plan, so that the op writes over
+    those inputs that it may.
+    """
     values = [Tensor(a, dtype=of_array(a)).value for a in sample.arrays]
-    if in_arena:
-        values = [slice_(v, (0,) * len(v.shape), v.shape, (1,) * len(v.shape)) for v in values]
-    node = emit(op, *values, **sample.attrs)
+    node = emit(op, *(map(copied, values) if in_arena else values), **sample.attrs)
     if op.effect:
         trace.current().effects.append(node)
         trace.current().run()
-    outputs = [Tensor.of_value(v) for v in node.outputs]
+    outputs = [Tensor.of_value(copied(v) if in_arena else v) for v in node.outputs]
     return [y.numpy() for y in outputs]
+
+
+def copied(v: Value) -> Value:
+    return slice_(v, (0,) * len(v.shape), v.shape, (1,) * len(v.shape))
 
 
 def as_function(name: str, sample: Sample) -> tuple[Callable[..., list[Tensor]], tuple[int, ...]]:

@@ -31,7 +31,8 @@ def _elementwise(*domains, dtypes=(F32,), **row):
         drawn = draw(broadcastable_shapes(arity, 4 if wild else 3, 6 if wild else 3))
         found = []
         for shape, domain, own in zip(drawn, domains, types(dtype), strict=True):
-            low, high = _WIDE[own] if wild or domain is own else domain
+            wide = domain is own or (wild and draw(st.booleans()))
+            low, high = _WIDE[own] if wide else domain
             found.append(draw(arrays(shape, own, low, high, special=wild, strided=True)))
         return Sample(tuple(found))
 
