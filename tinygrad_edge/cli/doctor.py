@@ -6,11 +6,12 @@ import argparse
 import os
 import platform
 from collections.abc import Iterator
-from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+
+import tinygrad_edge
 
 from .. import runtime
 from ..data._folders import download_root, given_root
@@ -43,10 +44,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _findings() -> Iterator[tuple[str, str]]:
-    yield "tinygrad_edge", metadata.version("tinygrad-edge")
+    yield "tinygrad_edge", tinygrad_edge.__version__
     yield "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     yield "NumPy", np.__version__
-    yield "cffi", metadata.version("cffi")
     yield "compiled kernels", _ffi.why_unavailable() or "there"
     try:
         yield "runtime", _runtime()

@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
+
+import tinygrad_edge
 
 from .. import snapshot
 from ..errors import FileError
@@ -81,7 +82,7 @@ class Run:
 
     def save(self, objects: Iterable[snapshot.Stateful], record: Record) -> None:
         """Replace the snapshot."""
-        metadata = {**record.metadata(), "version": version("tinygrad-edge")}
+        metadata = {**record.metadata(), "version": tinygrad_edge.__version__}
         snapshot.save(self.snapshot, objects, metadata)
 
     def append(self, result: EpochResult) -> None:
