@@ -181,6 +181,12 @@ def test_cnn_names_the_layer_that_an_image_is_too_small_for():
         models.cnn(in_channels=1).eval()(np.zeros((1, 1, 7, 7)))
 
 
+def test_cnn_of_signals_spends_nothing_on_padding():
+    model = models.cnn(6, in_channels=9, size=(1, 128))
+    assert model.eval()(np.zeros((2, 9, 1, 128))).shape == (2, 6)
+    assert {p.shape[2:] for p in model.parameters() if p.ndim == 4} == {(1, 3)}
+
+
 @pytest.mark.parametrize("size", [12, 28, (32, 20)])
 def test_lenet_is_made_for_its_size(size):
     height, width = size if isinstance(size, tuple) else (size, size)

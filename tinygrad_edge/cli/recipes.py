@@ -38,7 +38,9 @@ GENERAL = Recipe(model="cnn", epochs=20, batch=64, optimizer="sgd")
 RECIPES = {
     "digits": Recipe(model="cnn", epochs=25, batch=64, optimizer="sgd"),
     "mnist": Recipe(model="lenet", epochs=12, batch=64, optimizer="sgd"),
-    "fashion_mnist": Recipe(model="cnn", epochs=6, batch=64, optimizer="sgd"),
+    "fashion_mnist": Recipe(model="cnn", epochs=12, batch=64, optimizer="sgd"),
+    "cifar10": Recipe(model="cnn", epochs=25, batch=64, optimizer="sgd"),
+    "uci_har": Recipe(model="cnn", epochs=10, batch=64, optimizer="sgd"),
 }
 
 OPTIMIZERS = {

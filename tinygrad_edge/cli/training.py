@@ -95,6 +95,7 @@ class Training(Classifier):
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """An epoch's batches from the one numbered `start` on."""
+        augmentation = self.dataset.augmentation
         return data.batches(
             self.dataset.train,
             self.settings.batch,
@@ -102,7 +103,8 @@ class Training(Classifier):
             epoch=epoch,
             drop_last=True,
             start=start,
-            augment=self.dataset.augmentation,
+            augment=augmentation,
+            prefetch=1 if augmentation else 0,  # the next batch is made beside the step
         )
 
     def run_step(self, images: np.ndarray, labels: np.ndarray) -> float:
