@@ -164,6 +164,27 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(path, other, problem):
     )
 
 
+def test_every_part_that_does_not_fit_is_listed(path):
+    run = Run()
+    te.save(path, run.parts)
+    other = Run(hidden=6, momentum=0.0)
+    with pytest.raises(FileError) as error:
+        te.load(path, other.parts)
+    for expected in ("first.weight is [6, 4], got [5, 4]", "last.weight is [3, 6], got [3, 5]"):
+        assert expected in str(error.value)
+    assert "unknown last.bias.momentum" in str(error.value)
+
+
+def test_part_that_was_not_recorded_leaves_the_others_alone(path):
+    run = Run()
+    te.save(path, run.model)
+    other = Run(seed=2)
+    before = other.bits()
+    with pytest.raises(GraphError, match="step.plan"):
+        te.load(path, [other.model, other.step])
+    assert other.bits() == before
+
+
 def test_weight_that_a_step_does_not_have_is_refused(path):
     run = Run()
     list(run.steps(range(1)))

@@ -25,7 +25,7 @@ import numpy as np
 from .errors import FileError
 from .files import atomic_write
 
-__all__ = ["bfloat16", "load", "save"]
+__all__ = ["bfloat16", "load", "save", "widened"]
 
 #: What NumPy lacks: the upper half of a float32, kept as bits. To NumPy such arrays are uint16; the
 #: type's own metadata tells them from integers, here and in ``array.dtype.metadata``.
@@ -131,6 +131,13 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     except FileError as error:
         reason = str(error)[:_LONGEST_MESSAGE]
         raise FileError(f"{os.fspath(path)} is no intact safetensors file: {reason}") from error
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """Return a `bfloat16` array as float32, which holds all its numbers; any other as it is."""
+    if _dtype(array) != "BF16":
+        return array
+    return (array.astype(np.uint32) << 16).view(np.float32)
 
 
 def _unfit(arrays: Mapping[Any, np.ndarray], metadata: Mapping[Any, Any]) -> str | None:

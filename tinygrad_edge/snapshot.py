@@ -30,7 +30,7 @@ __all__ = ["Snapshot", "Stateful", "load", "save"]
 #: What has state: the parts of a run, or a compiled step that has them all inside.
 Stateful = Module | Optimizer | Schedule | ReduceLROnPlateau | Generator | CompiledStep
 
-_LONGEST_MESSAGE = 400  # a state that does not fit may differ in each of its names
+_LONGEST_MESSAGE = 100_000  # each name of a large model, but not each of a hostile file
 
 
 class Snapshot(NamedTuple):
@@ -119,17 +119,19 @@ def load(path: str | os.PathLike[str], objects: Stateful | Iterable[Stateful] = 
         A step has not been recorded.
     """
     tensors, texts = safetensors.load(path)
-    restored: list[tuple[Stateful, dict[str, np.ndarray]]] = []
-    try:
-        for each in _several(objects):
-            before = {name: np.array(tensor) for name, tensor in _state(each).items()}
-            _restore(each, tensors)
-            restored.append((each, before))
-    except ValueError as error:
-        for each, before in reversed(restored):
-            _restore(each, before)
-        reason = str(error)[:_LONGEST_MESSAGE]
-        raise FileError(f"{os.fspath(path)} does not fit: {reason}") from error
+    parts = _several(objects)
+    before = [{name: np.array(tensor) for name, tensor in _state(part).items()} for part in parts]
+    restored, wrong = [], []
+    for part, state in zip(parts, before, strict=True):
+        try:
+            _restore(part, tensors)
+            restored.append((part, state))
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        for part, state in reversed(restored):
+            _restore(part, state)
+        raise FileError(f"{os.fspath(path)} does not fit: {'; '.join(wrong)}"[:_LONGEST_MESSAGE])
     return Snapshot(tensors, {name: _value(text) for name, text in texts.items()})
 
 

@@ -8,6 +8,7 @@ import pytest
 import tinygrad_edge as te
 from tinygrad_edge import nn
 from tinygrad_edge.errors import DataError, ShapeError
+from tinygrad_edge.safetensors import bfloat16
 
 
 class Block(nn.Module):
@@ -185,6 +186,10 @@ def test_a_state_dict_goes_to_another_model_and_back():
         ({"stem.bias": np.zeros(3)}, r"stem.bias is \[2\], got \[3\]"),
         ({"stem.bias": np.zeros(2, np.uint16)}, "stem.bias is float32, got uint16"),
         ({"stem.bias": np.array(["a", "b"])}, "stem.bias is float32, got <U1"),
+        (
+            {"blocks.0.norm.num_batches_tracked": np.array(-(2**31) - 1)},
+            r"blocks.0.norm.num_batches_tracked is int32, got -2147483649..-2147483649",
+        ),
         ({"stem.weight": None, "extra": 1.0}, "missing stem.weight; unknown extra"),
     ],
 )
@@ -195,6 +200,12 @@ def test_a_state_dict_that_does_not_fit_changes_nothing(changes, message):
     with pytest.raises(DataError, match=f"^load_state_dict: {message}$"):
         net.load_state_dict({name: a for name, a in state.items() if a is not None})
     assert all(np.array_equal(p.numpy(), before[name]) for name, p in net.state_dict().items())
+
+
+def test_bfloat16_is_widened():
+    layer = nn.Linear(2, 1, bias=False)
+    layer.load_state_dict({"weight": np.array([[0x3FC0, 0xC000]], bfloat16)})
+    assert layer.weight.tolist() == [[1.5, -2.0]]
 
 
 def test_pytorch_counts_batches_in_int64():

@@ -105,6 +105,7 @@ def test_what_is_frozen_has_moments_once_it_is_trained():
         ({"c.momentum": np.zeros(3)}, DataError, "unknown c.momentum"),
         ({"a.momentum": np.zeros(2)}, DataError, r"a.momentum is \[3\], got \[2\]"),
         ({"lr": np.zeros(2)}, DataError, r"lr is \[\], got \[2\]"),
+        ({"lr": None, "b.momentum": None}, DataError, "missing lr; missing b.momentum$"),
         ({"lr": np.array(-1.0)}, ValueError, "lr must be finite and not negative, got -1"),
         ({"lr": np.array(np.nan)}, ValueError, "lr must be finite and not negative, got nan"),
     ],

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
 from ..parameter import Parameter
+from ..safetensors import widened
 from ..tensor import Tensor
 
 __all__ = ["load_cells"]
 
 
-def load_cells(who: str, own: Mapping[str, Parameter], state: Mapping[str, Any]) -> None:
+def load_cells(
+    who: str, own: Mapping[str, Parameter], state: Mapping[str, Any], wrong: Sequence[str] = ()
+) -> None:
     """Replace the contents of cells by arrays or tensors of the same names.
 
     Parameters
@@ -23,19 +26,26 @@ def load_cells(who: str, own: Mapping[str, Parameter], state: Mapping[str, Any])
         What the error begins with.
     own : mapping of str to Parameter
     state : mapping of str to array_like
+        `safetensors.bfloat16` among them.
+    wrong : sequence of str
+        What the caller has found to be wrong already.
 
     Raises
     ------
     DataError
-        Names are missing or unknown, or shapes or kinds of numbers differ; all are listed, and
-        nothing was changed.
+        Something was wrong already, names are missing or unknown, or shapes or kinds of numbers
+        differ; all are listed, and nothing was changed.
     """
-    arrays = {n: a.numpy() if isinstance(a, Tensor) else np.asarray(a) for n, a in state.items()}
-    wrong = [*_misfits(own, arrays)]
+    arrays = {name: _array(data) for name, data in state.items()}
+    wrong = [*wrong, *_misfits(own, arrays)]
     if wrong:
         raise DataError(f"{who}: {'; '.join(wrong)}")
     for name, array in arrays.items():
         own[name].assign(array)
+
+
+def _array(data: Any) -> np.ndarray:
+    return data.numpy() if isinstance(data, Tensor) else widened(np.asarray(data))
 
 
 def _misfits(own: Mapping[str, Parameter], arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
@@ -50,3 +60,7 @@ def _misfits(own: Mapping[str, Parameter], arrays: Mapping[str, np.ndarray]) -> 
         # Integers are no weights: a reader may give 16-bit floats as their bits.
         elif (array.dtype.kind == "f") is not p.dtype.is_float or array.dtype.kind not in "fiu":
             yield f"{name} is {p.dtype}, got {array.dtype}"
+        elif array.dtype.kind != "f" and array.size:
+            limits = np.iinfo(p.dtype.numpy)
+            if array.min() < limits.min or array.max() > limits.max:
+                yield f"{name} is {p.dtype}, got {array.min()}..{array.max()}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import autodiff, ops, trace
 from ..dtypes import DType, float32, float64
-from ..errors import DataError, GraphError, ShapeError
+from ..errors import GraphError, ShapeError
 from ..graph import Cell, Value, marked, new_input
 from ..nn.state import load_cells
 from ..op import TensorType
@@ -148,7 +148,7 @@ class Optimizer:
         Raises
         ------
         DataError
-            Names are missing or unknown, or shapes differ; nothing was changed.
+            Names are missing or unknown, or shapes differ; all are listed, and nothing was changed.
         ValueError
             A rate is out of its range; nothing was changed.
         """
@@ -156,9 +156,7 @@ class Optimizer:
         found = {name: np.asarray(state[name]) for name in self.rates if name in state}
         wrong = [f"missing {name}" for name in self.rates if name not in found]
         wrong += [f"{name} is [], got {list(a.shape)}" for name, a in found.items() if a.shape]
-        if wrong:
-            raise DataError(f"{who}: {'; '.join(wrong)}")
-        rates = {name: float(array) for name, array in found.items()}
+        rates = {name: float(array) for name, array in found.items() if not array.shape}
         for name, rate in rates.items():
             self._check_rate(name, rate)
         cells = dict(self.state)
@@ -167,7 +165,7 @@ class Optimizer:
                 if name in state:
                     cells.setdefault(name, cell)
         own = {name: Parameter(cell, requires_grad=False) for name, cell in cells.items()}
-        load_cells(who, own, {name: a for name, a in state.items() if name not in rates})
+        load_cells(who, own, {n: a for n, a in state.items() if n not in self.rates}, wrong)
         self.state = cells
         for name, rate in rates.items():
             self.set_rate(name, rate)
