@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from models.torchvision import CHECKPOINTS
 
 import tinygrad_edge as te
 from tinygrad_edge import models, optim, runtime
@@ -222,33 +223,6 @@ def test_a_misspelt_name_gets_the_nearest(name, message):
 # ---- tables ----
 
 
-def test_resnet18_has_the_names_and_shapes_of_torchvision():
-    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    expected = {"conv1.weight": (64, 3, 7, 7)}
-
-    def add_norm(name, channels):
-        expected.update({f"{name}.{part}": (channels,) for part in norm[:4]})
-        expected[f"{name}.{norm[4]}"] = ()
-
-    add_norm("bn1", 64)
-    inputs = 64
-    for layer, channels in enumerate((64, 128, 256, 512), start=1):
-        for block in range(2):
-            path = f"layer{layer}.{block}"
-            expected[f"{path}.conv1.weight"] = (channels, inputs, 3, 3)
-            add_norm(f"{path}.bn1", channels)
-            expected[f"{path}.conv2.weight"] = (channels, channels, 3, 3)
-            add_norm(f"{path}.bn2", channels)
-            if block == 0 and layer > 1:
-                expected[f"{path}.downsample.0.weight"] = (channels, inputs, 1, 1)
-                add_norm(f"{path}.downsample.1", channels)
-            inputs = channels
-    expected |= {"fc.weight": (1000, 512), "fc.bias": (1000,)}
-    found = {name: p.shape for name, p in models.resnet18().state_dict().items()}
-    assert list(found.items()) == list(expected.items())
-    assert len(found) == 122
-
-
 def test_a_residual_block_without_residual_is_its_shortcut():
     x = np.random.default_rng(0).standard_normal((4, 8, 6, 6), np.float32)
     basic, bottleneck = models.resnet.BasicBlock, models.resnet.Bottleneck
@@ -259,75 +233,13 @@ def test_a_residual_block_without_residual_is_its_shortcut():
         assert np.array_equal(block(x).numpy(), np.maximum(shortcut, 0))
 
 
-# Entries in the state, and some of them, as torchvision has them.
-TORCHVISION = {
-    "resnet50": (
-        320,
-        {
-            "conv1.weight": (64, 3, 7, 7),
-            "layer1.0.conv1.weight": (64, 64, 1, 1),
-            "layer1.0.conv3.weight": (256, 64, 1, 1),
-            "layer1.0.downsample.0.weight": (256, 64, 1, 1),
-            "layer1.0.downsample.1.running_var": (256,),
-            "layer1.2.conv1.weight": (64, 256, 1, 1),
-            "layer2.0.conv2.weight": (128, 128, 3, 3),
-            "layer3.5.bn3.num_batches_tracked": (),
-            "layer4.0.downsample.0.weight": (2048, 1024, 1, 1),
-            "layer4.2.conv3.weight": (2048, 512, 1, 1),
-            "layer4.2.bn3.running_mean": (2048,),
-            "fc.weight": (1000, 2048),
-            "fc.bias": (1000,),
-        },
-    ),
-    "mobilenet_v2": (
-        314,
-        {
-            "features.0.0.weight": (32, 3, 3, 3),
-            "features.0.1.running_mean": (32,),
-            "features.1.conv.0.0.weight": (32, 1, 3, 3),
-            "features.1.conv.1.weight": (16, 32, 1, 1),
-            "features.1.conv.2.bias": (16,),
-            "features.2.conv.0.0.weight": (96, 16, 1, 1),
-            "features.2.conv.1.0.weight": (96, 1, 3, 3),
-            "features.2.conv.1.1.num_batches_tracked": (),
-            "features.2.conv.2.weight": (24, 96, 1, 1),
-            "features.2.conv.3.running_var": (24,),
-            "features.17.conv.2.weight": (320, 960, 1, 1),
-            "features.18.0.weight": (1280, 320, 1, 1),
-            "features.18.1.weight": (1280,),
-            "classifier.1.weight": (1000, 1280),
-            "classifier.1.bias": (1000,),
-        },
-    ),
-    "mobilenet_v3_small": (
-        244,
-        {
-            "features.0.0.weight": (16, 3, 3, 3),
-            "features.1.block.0.0.weight": (16, 1, 3, 3),
-            "features.1.block.1.fc1.weight": (8, 16, 1, 1),
-            "features.1.block.1.fc1.bias": (8,),
-            "features.1.block.1.fc2.weight": (16, 8, 1, 1),
-            "features.1.block.2.0.weight": (16, 16, 1, 1),
-            "features.1.block.2.1.running_mean": (16,),
-            "features.2.block.0.0.weight": (72, 16, 1, 1),
-            "features.2.block.2.0.weight": (24, 72, 1, 1),
-            "features.4.block.1.0.weight": (96, 1, 5, 5),
-            "features.4.block.2.fc1.weight": (24, 96, 1, 1),
-            "features.11.block.3.1.num_batches_tracked": (),
-            "features.12.0.weight": (576, 96, 1, 1),
-            "classifier.0.weight": (1024, 576),
-            "classifier.3.weight": (1000, 1024),
-        },
-    ),
-}
-
-
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", CHECKPOINTS)
 def test_names_and_shapes_are_those_of_torchvision(name):
-    count, expected = TORCHVISION[name]
+    make, entries, count = CHECKPOINTS[name]
+    expected = make()
+    assert len(expected) == entries and TABLE[name][:2] == ((1000, 3), count)
     found = {part: p.shape for part, p in models.build(name, 1000, 3).state_dict().items()}
-    assert len(found) == count
-    assert {part: found.get(part) for part in expected} == expected
+    assert list(found.items()) == list(expected.items())
 
 
 def halving(model):

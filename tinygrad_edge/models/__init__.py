@@ -15,6 +15,7 @@ from .cnn import cnn
 from .lenet import lenet
 from .mobilenet import mobilenet_v1, mobilenet_v1_patch, mobilenet_v2, mobilenet_v3_small
 from .resnet import ResNet, resnet18, resnet50
+from .weights import load_weights
 from .wide_resnet import WideResNet, wide_resnet
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "build",
     "cnn",
     "lenet",
+    "load_weights",
     "mobilenet_v1",
     "mobilenet_v1_patch",
     "mobilenet_v2",
