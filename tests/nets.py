@@ -290,7 +290,7 @@ BLUR = 64  # roundings by which each result of an op is moved
 
 
 @contextmanager
-def _blurred(seed: int) -> Iterator[None]:
+def blurred(seed: int) -> Iterator[None]:
     """Let every result of the numpy runtime be off by up to BLUR roundings, at random."""
     exact = reference.Executable._results
     rng = np.random.default_rng(seed)
@@ -319,7 +319,7 @@ def exact_and_allowed(net: Net, data: Data) -> tuple[dict[str, np.ndarray], dict
         largest = max(np.abs(g).max(initial=0) for name, g in exact.items() if name != "loss")
         allowed = dict.fromkeys(exact, 8 * U * largest)
         for seed in range(3):
-            with _blurred(seed):
+            with blurred(seed):
                 moved = run(net, data)
             for name, e in exact.items():
                 error = np.abs(moved[name] - e).max(initial=0)
