@@ -17,7 +17,7 @@ from .graph import ASSIGN, Cell, new_input
 from .op import TensorType
 from .plan import Plan, make_plan
 from .policy import Default, Policy, rewrite
-from .tensor import Tensor, entering
+from .tensor import Tensor, as_array, entering
 
 __all__ = ["CompiledStep", "Event", "compile"]
 
@@ -227,10 +227,10 @@ def _enter(argument: Any) -> Any:
         return argument
     if isinstance(argument, Tensor):
         return argument.borrow()
-    if isinstance(argument, np.ndarray | float | list | tuple):
+    if isinstance(argument, float | list | tuple):
         return entering(argument, copy=False)
     if hasattr(argument, "__array__") or hasattr(argument, "__dlpack__"):
-        return entering(np.asarray(argument), copy=False)
+        return entering(as_array(argument), copy=False)
     return argument
 
 

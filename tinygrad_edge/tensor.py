@@ -21,6 +21,22 @@ __all__ = ["Tensor", "as_tensor"]
 Axis = int | Sequence[int] | None
 Number = bool | int | float
 
+# NumPy 2.0 has the protocol as it was before it knew versions, and memory that is read only.
+_DLPACK_1 = np.lib.NumpyVersion(np.__version__) >= "2.1.0"
+
+
+def as_array(data: Any) -> np.ndarray:
+    """What NumPy makes of the data, where it can without a copy; DLPack serves what it cannot."""
+    if hasattr(data, "__array__") or not hasattr(data, "__dlpack__"):
+        return np.asarray(data)
+    try:
+        return np.from_dlpack(data)
+    except (BufferError, RuntimeError) as error:
+        raise DTypeError(
+            f"cannot read this {type(data).__name__} by DLPack ({error}); copy it to the CPU, "
+            "as a type that NumPy has"
+        ) from error
+
 
 def entering(data: Any, dtype: DType | str | None = None, copy: bool = True) -> np.ndarray:
     """An array as the engine keeps it.
@@ -28,7 +44,7 @@ def entering(data: Any, dtype: DType | str | None = None, copy: bool = True) -> 
     float64 and float16 become float32 and int64 becomes int32, except that float64 stays float64
     in the numpy runtime; other types stay.
     """
-    array = np.asarray(data)
+    array = as_array(data)
     if dtype is not None:
         wanted = as_dtype(dtype).numpy
     elif array.dtype == np.float64:
@@ -54,11 +70,18 @@ class Tensor:
     Parameters
     ----------
     data : array_like
+        Anything that NumPy reads, or that has `__dlpack__` and is on the CPU (a PyTorch tensor).
         Copied. float64 becomes float32 and int64 int32 (float64 arrays stay in the numpy runtime).
     requires_grad : bool
         Whether `backward` fills `grad`.
     dtype : str, optional
         Element type to convert to.
+
+    Notes
+    -----
+    ``numpy()``, ``np.asarray(tensor)``, ``np.from_dlpack(tensor)``, ``torch.from_dlpack(tensor)``
+    run what is pending and give a copy, which is the caller's own. With ``copy=False`` the last
+    three lend the memory itself, to be read only: that of a parameter changes in training.
 
     Examples
     --------
@@ -202,13 +225,37 @@ class Tensor:
         return self.numpy().tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self.numpy() if dtype is None else self.numpy().astype(dtype)
+        if copy is not False:
+            return self.borrow().astype(dtype or self.dtype.numpy)
+        array = self._lent()
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            raise ValueError(f"a tensor of {self.dtype} becomes {np.dtype(dtype)} by a copy only")
+        return array
 
-    def __dlpack__(self, **options: Any) -> Any:
-        return self.numpy().__dlpack__(**options)
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        if stream is not None or dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError(f"a tensor is on the CPU, not on {dl_device} with stream {stream}")
+        array = self._lent() if copy is False else self.numpy()
+        if _DLPACK_1 and max_version is not None and max_version >= (1, 0):
+            return array.__dlpack__(max_version=max_version)
+        if copy is False:
+            raise BufferError("a tensor lends its memory to be read only, as DLPack 1.0 can say")
+        return array.__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)
+        return (1, 0)  # the CPU
+
+    def _lent(self) -> np.ndarray:
+        array = self.borrow().view()
+        array.flags.writeable = False
+        return array
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         return Tensor.of_array(self.numpy()).requires_grad_(self.requires_grad)
