@@ -34,12 +34,12 @@ def _updates_early(graph: Graph) -> list[Node]:
     """The nodes with each of the update part where all that it waits for has just been done."""
     last_check = max((n.number for n in graph.nodes if n.op.may_refuse), default=-1)
     blockers = _blockers(graph)
-    # Constants wait for nothing; they come right before who reads them.
+    # Constants and reads of cells wait for nothing; they come right before who reads them.
     updates = [n for n in graph.nodes if n.part == "update" and n.inputs]
     missing: dict[Node, int] = {}
     users: dict[Node, list[Node]] = {}
     for node in updates:
-        needs = {v.node for v in node.inputs if v.node.inputs or v.node.part != "update"}
+        needs = {v.node for v in node.inputs if v.node.inputs}
         needs |= blockers.get(node, set())
         missing[node] = len(needs)
         for needed in needs:
