@@ -15,6 +15,7 @@ import tinygrad_edge
 from tinygrad_edge.runtime import _ffi
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # Started by the system, or by a tool that examples need not have.
 NOT_IMPORTED = ("tinygrad_edge.cli.__main__", "tinygrad_edge._native")
@@ -49,8 +50,14 @@ def test_readme_program_prints_what_it_says():
         exec(program, space)  # noqa: S102
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.stem)
+def test_documents_show_what_happens(path):
+    results = doctest.testfile(str(path), module_relative=False)
+    assert results.failed == 0
+
+
 def test_documents_name_files_that_exist():
-    for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for document in (ROOT / "README.md", *DOCUMENTS):
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name} links to {link}"

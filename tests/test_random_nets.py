@@ -10,7 +10,7 @@ from plan.checker import check
 import tinygrad_edge as te
 from tinygrad_edge import runtime
 from tinygrad_edge.graph import verify
-from tinygrad_edge.policy import Default
+from tinygrad_edge.policy import Checkpoint, Default, Recompute
 from tinygrad_edge.runtime import _ffi
 
 
@@ -85,11 +85,29 @@ def test_compiled_plain_and_textbook_steps_have_the_same_bits(net):
     assert found[0] == found[1] == found[2]
 
 
-@settings(max_examples=30)
-@given(nets(), st.sampled_from([[], [Default()]]))
-def test_plans_hold_every_value_and_count_every_byte(net, policies):
-    training = Training(net)
-    plan = te.compile(training.step, policies=policies).plan(training.data.images)
+LOSSLESS = (
+    Default(),
+    Checkpoint(),
+    Checkpoint(every=1),
+    Checkpoint(at="*.?"),
+    Recompute(ops=("batch_norm_apply", "conv2d", "dropout")),
+    Recompute(where="?.*"),
+    Recompute(max_seconds_per_byte=1e-9),
+)
+
+
+@pytest.mark.filterwarnings("ignore:.*matches no")
+@settings(max_examples=60)
+@given(nets(), st.lists(st.sampled_from(LOSSLESS), min_size=1, max_size=3, unique=True))
+def test_lossless_policies_change_no_bit_and_their_plans_hold_every_value(net, policies):
+    found = []
+    for chosen in ([], policies):
+        training = Training(net)
+        step = te.compile(training.step, policies=chosen)
+        losses = [step(training.data.images).item() for _ in range(3)]
+        found.append((losses, training.state()))
+    assert found[0] == found[1]
+    plan = step.plan(training.data.images)
     verify(plan.graph)
     check(plan)
     assert sum(plan.by_kind().values()) == plan.peak_bytes

@@ -22,7 +22,15 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("policies", [None, []], ids=["default", "textbook"])
+POLICIES = {
+    "default": None,
+    "textbook": [],
+    "checkpoint": [te.policy.Default(), te.policy.Checkpoint()],
+    "recompute": [te.policy.Default(), te.policy.Recompute(max_seconds_per_byte=1e-9)],
+}
+
+
+@pytest.mark.parametrize("policies", POLICIES.values(), ids=POLICIES)
 @pytest.mark.parametrize("name", MODELS)
 def test_arena_is_near_what_is_live(name, policies):
     size, channels, batch = MODELS[name]

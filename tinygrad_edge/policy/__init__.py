@@ -1,6 +1,8 @@
 """Policies: rewrites of a step's graph that change how values cross from forward to backward."""
 
+from .checkpoint import Checkpoint
 from .default import Default
 from .pipeline import PHASES, Policy, rewrite
+from .recompute import Recompute
 
-__all__ = ["PHASES", "Default", "Policy", "rewrite"]
+__all__ = ["PHASES", "Checkpoint", "Default", "Policy", "Recompute", "rewrite"]

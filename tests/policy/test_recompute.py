@@ -1,0 +1,120 @@
+"""What is made again, what is kept, and who is told."""
+
+import numpy as np
+import pytest
+
+import tinygrad_edge as te
+from tinygrad_edge.errors import GraphError
+from tinygrad_edge.policy import Checkpoint, Recompute
+
+DEPTH, WIDTH, BATCH = 16, 8, 512
+X = np.zeros((BATCH, WIDTH), np.float32)
+
+
+def layers(policies):
+    """A step of equal layers, each of which saves its input."""
+    model = te.nn.Sequential(*(te.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(DEPTH)))
+    optimizer = te.optim.SGD(model.parameters(), 0.1)
+
+    @te.compile(policies=policies)
+    def step(x):
+        loss = model(x).mean()
+        optimizer.minimize(loss)
+        return loss
+
+    return step
+
+
+def products(plan):
+    return sum(c.kernel is not None and c.kernel.name.startswith("matmul") for c in plan.calls)
+
+
+def names_of_saved(plan):
+    return [s.name for s in plan.saved() if s.name not in ("input", "full")]
+
+
+def test_square_root_of_the_layers_is_kept_and_one_more_forward_pass_run():
+    textbook, checkpointed = layers([]).plan(X), layers([Checkpoint()]).plan(X)
+    assert len(names_of_saved(textbook)) == DEPTH - 1  # what the last layer makes, nobody reads
+    # Four checkpoints, and the three values of the last segment.
+    assert len(names_of_saved(checkpointed)) == 4 + 3
+    # Of each other segment all but its last value, which is the checkpoint.
+    assert products(checkpointed) - products(textbook) == 4 * 2
+    assert checkpointed.arena_bytes < 0.65 * textbook.arena_bytes
+
+
+@pytest.mark.parametrize("every, checkpoints", [(1, 14), (2, 7), (5, 2), (14, 1)])
+def test_every_so_many_places_are_kept(every, checkpoints):
+    plan = layers([Checkpoint(every=every)]).plan(X)
+    last_segment = DEPTH - 1 - every * checkpoints
+    assert len(names_of_saved(plan)) == checkpoints + last_segment
+    assert products(plan) - products(layers([]).plan(X)) == checkpoints * (every - 1)
+
+
+IMAGES = np.zeros((2, 4, 8, 8), np.float32)
+
+
+def blocks(policies):
+    """A block (convolution, batch-norm, ReLU), then a convolution and a sigmoid."""
+    block = te.nn.Sequential(te.nn.Conv2d(4, 4, 3, padding=1), te.nn.BatchNorm2d(4), te.nn.ReLU())
+    model = te.nn.Sequential(block, te.nn.Conv2d(4, 4, 1), te.nn.Sigmoid())
+    optimizer = te.optim.SGD(model.parameters(), 0.1)
+
+    @te.compile(policies=policies)
+    def step(x):
+        loss = model(x).mean()
+        optimizer.minimize(loss)
+        return loss
+
+    return step
+
+
+def saved_by_blocks(policies):
+    return {name for name in names_of_saved(blocks(policies).plan(IMAGES)) if "stats" not in name}
+
+
+BLOCKS = {"0.0.add", "0.2.batch_norm_apply", "2.chain"}  # bias added; normal and rectified; sigmoid
+
+
+@pytest.mark.parametrize(
+    "policy, kept",
+    [
+        (Recompute(ops=("sigmoid",)), BLOCKS - {"2.chain"} | {"1.conv2d"}),
+        (Recompute(where="2"), BLOCKS - {"2.chain"} | {"1.conv2d"}),
+        (Recompute(where="0.?"), {"2.chain"}),
+        (Recompute(ops=("relu", "sigmoid"), where="0*"), BLOCKS - {"0.2.batch_norm_apply"}),
+        (Recompute(max_seconds_per_byte=6e-10), {"0.0.conv2d"}),
+        (Recompute(max_seconds_per_byte=1.0), set()),
+        (Checkpoint(at="0"), {"0.2.batch_norm_apply", "2.chain"}),
+        (Checkpoint(at=("0.0", "0")), {"0.0.add", "0.2.batch_norm_apply", "2.chain"}),
+    ],
+    ids=repr,
+)
+def test_what_matches_is_made_again_and_what_it_reads_is_kept(policy, kept):
+    assert saved_by_blocks([]) == BLOCKS
+    assert saved_by_blocks([policy]) == kept
+
+
+def test_a_policy_that_matches_nothing_says_so():
+    for policy in (
+        Recompute(ops=("hardswish",)),
+        Recompute(where="head*"),
+        Checkpoint(at="head"),
+        Checkpoint(every=9),
+    ):
+        with pytest.warns(UserWarning, match="matches no"):
+            blocks([policy]).plan(IMAGES)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda: Recompute(), "needs ops="),
+        (lambda: Recompute(ops="relu"), r"\('relu',\)"),
+        (lambda: Checkpoint(every=2, at="block*"), "not both"),
+        (lambda: Checkpoint(every=0), "at least 1"),
+    ],
+)
+def test_contradicting_arguments_are_refused(wrong, message):
+    with pytest.raises(GraphError, match=message):
+        wrong()

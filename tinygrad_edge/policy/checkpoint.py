@@ -1,0 +1,120 @@
+"""Checkpointing: keep a few values of the forward pass, make the rest again from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+from ..errors import GraphError
+from ..graph import ASSIGN, Graph, Node, Value, base_of
+from .pipeline import Policy
+from .recompute import made_again
+from .select import crossing, nothing_matched
+
+__all__ = ["Checkpoint"]
+
+#: A result so much smaller than what it is made from (statistics, say) is kept: it costs nothing.
+SMALL = 1 / 64
+
+
+@dataclass(frozen=True)
+class Checkpoint(Policy):
+    """Keep checkpoints alone; make each segment between two of them again (Chen et al. 2016).
+
+    The backward part makes a segment again when it comes to it. What follows the last checkpoint is
+    kept, since the backward part begins there. Lossless, for at most one more forward pass.
+
+    Parameters
+    ----------
+    every : int, optional
+        A checkpoint is every so many-th place where a single value leads from what came before to
+        what follows: in a residual network, after a block. Without arguments, the square root of
+        their number (Chen et al. 2016, section 4.1).
+    at : str or collection of str, optional
+        Patterns of module paths: what leaves these modules is kept.
+
+    Raises
+    ------
+    GraphError
+        Both are given, or `every` is not positive.
+    """
+
+    phase: ClassVar[str] = "crossing"
+
+    every: int | None = None
+    at: str | Collection[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.every is not None and self.at is not None:
+            raise GraphError("Checkpoint takes every= or at=, not both")
+        if self.every is not None and self.every < 1:
+            raise GraphError(f"Checkpoint: every must be at least 1, got {self.every}")
+
+    def __call__(self, graph: Graph) -> Graph:
+        """Give the graph with all but the checkpoints made again."""
+        forward = [n for n in graph.nodes if n.part == "forward"]
+        kept = self._spaced(graph, forward) if self.at is None else _leaving(forward, self.at)
+        if not kept:
+            nothing_matched(self, "place for a checkpoint")
+            return graph
+        last = max(v.node.number for v in kept)
+        again = {
+            v
+            for node in forward
+            if node.inputs and node.number < last and node.op is not ASSIGN
+            for v in node.outputs
+            if v not in kept and not _is_small(v)
+        }
+        return made_again(graph, again)
+
+    def _spaced(self, graph: Graph, forward: list[Node]) -> set[Value]:
+        # The backward part begins at the last saved value: a checkpoint there spares nothing.
+        end = max((v.node.number for v in crossing(graph) if not _is_small(v)), default=-1)
+        places = [v for v in _narrows(forward) if v.node.number < end and not _is_small(v)]
+        every = self.every or math.isqrt(max(len(places), 1))
+        return set(places[every - 1 :: every])
+
+
+def _is_small(value: Value) -> bool:
+    return value.nbytes < SMALL * max((v.nbytes for v in value.node.inputs), default=0)
+
+
+def _narrows(forward: list[Node]) -> list[Value]:
+    """The values that alone lead from all that was computed before them to what follows."""
+    last_read: dict[Value, int] = {}
+    for i, node in enumerate(forward):
+        for value in map(base_of, node.inputs):
+            last_read[value] = i
+    live: set[Value] = set()
+    found: dict[Value, None] = {}
+    for i, node in enumerate(forward):
+        if not node.inputs or node.op is ASSIGN:
+            continue
+        live.update(v for v in map(base_of, node.outputs) if last_read.get(v, -1) > i)
+        live = {v for v in live if last_read[v] > i and v.node.inputs}
+        if len(live) == 1:
+            found.update(dict.fromkeys(live))
+    return list(found)
+
+
+def _leaving(forward: list[Node], at: str | Collection[str]) -> set[Value]:
+    """The values that modules with such paths make and others read."""
+    patterns = (at,) if isinstance(at, str) else tuple(at)
+
+    def leaves(made: tuple[str, ...], read: tuple[str, ...]) -> bool:
+        around = (made[:depth] for depth in range(1, len(made) + 1))
+        return any(
+            read[: len(module)] != module and fnmatchcase(".".join(module), pattern)
+            for module in around
+            for pattern in patterns
+        )
+
+    return {
+        value
+        for node in forward
+        for value in map(base_of, node.inputs)
+        if value.node.inputs and leaves(value.node.scope, node.scope)
+    }

@@ -1,0 +1,43 @@
+"""Which values a policy means: by op and by the module that made them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterable
+from fnmatch import fnmatchcase
+
+from ..graph import Graph, Node, Value
+from ..ops.chain import CHAIN
+
+__all__ = ["crossing", "matching", "names", "nothing_matched"]
+
+
+def names(node: Node) -> set[str]:
+    """What a user may call a node: its op, and the ops that were fused into it."""
+    found = {node.op.name}
+    if node.op is CHAIN:
+        found.update(step.op for step in node.attrs["steps"])
+    if node.attrs.get("activation"):
+        found.add(node.attrs["activation"])
+    return found
+
+
+def matching(ops: Collection[str] | None, where: str | None) -> Callable[[Node], bool]:
+    """A test of nodes by op names and by a pattern of module paths; None matches all."""
+
+    def matches(node: Node) -> bool:
+        return (ops is None or not names(node).isdisjoint(ops)) and (
+            where is None or fnmatchcase(node.path, where)
+        )
+
+    return matches
+
+
+def crossing(graph: Graph) -> Iterable[Value]:
+    """The saved values that were computed: no arguments of the step, no constants."""
+    return (v for v in graph.saved() if v.node.inputs)
+
+
+def nothing_matched(policy: object, what: str) -> None:
+    """Say that a policy changed nothing, at the line of the user who compiled the step."""
+    warnings.warn(f"{policy!r} matches no {what} of this step", stacklevel=2)
