@@ -115,6 +115,9 @@ _SGD_MOMENTUM = _rule("sgd_momentum", 1, 3, _sgd_momentum, 6)
 _ADAM = _rule("adam", 2, 5, _adam, 12, stepped=True)
 _RMSPROP = _rule("rmsprop", 1, 4, _rmsprop, 10)
 
+#: Ops whose first input is the parameter that they update.
+UPDATES = frozenset({_SGD, _SGD_MOMENTUM, _ADAM, _RMSPROP})
+
 
 def sgd_update(p: Value, g: Value, hyper: Value) -> tuple[Value, ...]:
     """Gradient descent; hyper is (lr, weight_decay)."""

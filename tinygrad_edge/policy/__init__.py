@@ -2,7 +2,8 @@
 
 from .checkpoint import Checkpoint
 from .default import Default
+from .freeze import Freeze
 from .pipeline import PHASES, Policy, rewrite
 from .recompute import Recompute
 
-__all__ = ["PHASES", "Checkpoint", "Default", "Policy", "Recompute", "rewrite"]
+__all__ = ["PHASES", "Checkpoint", "Default", "Freeze", "Policy", "Recompute", "rewrite"]
