@@ -10,7 +10,7 @@ import signal
 import sys
 
 from tinygrad_edge import functional, models, nn
-from tinygrad_edge.cli import main, train
+from tinygrad_edge.cli import loop, main
 from tinygrad_edge.cli.run import Run
 from tinygrad_edge.cli.training import Training
 
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     if words[0].startswith("SIG"):
         signals = [signal.Signals[name] for name in words[0].split(",")]
         if signal.SIGKILL in signals:
-            train.SAVE_SECONDS = 0
+            loop.SAVE_SECONDS = 0
         accident(signals, *POINTS[words[1]], int(words[2]))
         words = words[3:]
     sys.exit(main(words))

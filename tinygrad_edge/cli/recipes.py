@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 from .. import optim
 from ..parameter import Parameter
 
-__all__ = ["GENERAL", "OPTIMIZERS", "RECIPES", "WARMUP", "Method", "Recipe"]
+__all__ = [
+    "FEW",
+    "IMBALANCE",
+    "OPTIMIZERS",
+    "OWN",
+    "OWN_FEW",
+    "RECIPES",
+    "WARMUP",
+    "Method",
+    "Recipe",
+]
 
 
 class Recipe(NamedTuple):
@@ -32,8 +42,10 @@ class Method(NamedTuple):
         return self.make(parameters, lr=lr, **self.options)
 
 
-#: Where no data set asks for anything else.
-GENERAL = Recipe(model="cnn", epochs=20, batch=64, optimizer="sgd")
+#: For data of one's own, and where a training part has fewer than `FEW` images.
+OWN = Recipe(model="cnn", epochs=20, batch=64, optimizer="sgd")
+OWN_FEW = Recipe(model="cnn", epochs=40, batch=16, optimizer="sgd")
+FEW = 2000
 
 RECIPES = {
     "digits": Recipe(model="cnn", epochs=25, batch=64, optimizer="sgd"),
@@ -49,5 +61,9 @@ OPTIMIZERS = {
     "adamw": Method(optim.AdamW, {"weight_decay": 0.05}, 0.002),
     "rmsprop": Method(optim.RMSprop, {}, 0.001),
 }
+
+#: Classes count alike in the loss where the largest has more than so many times the images of the
+#: smallest; less does not harm, and plain counts then give the better accuracy.
+IMBALANCE = 3
 
 WARMUP = 0.05  # of all steps, while the rate rises; then it falls to 0 along a cosine

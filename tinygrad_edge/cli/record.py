@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from .. import data, models
@@ -18,7 +19,12 @@ __all__ = ["DataInfo", "EpochResult", "Progress", "Record", "Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the numbers of a run; a resumed run keeps all of it."""
+    """What decides the numbers of a run; a resumed run keeps all of it.
+
+    ``size`` is for a folder of pictures; ``patience`` epochs without a better validation accuracy
+    end the run; ``init`` names the weights that it began with, of which ``freeze`` keeps all but
+    the last layer's.
+    """
 
     data: str
     model: str
@@ -27,6 +33,10 @@ class Settings:
     optimizer: str
     lr: float
     seed: int
+    size: int | None = None
+    patience: int | None = None
+    init: str | None = None
+    freeze: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,8 +80,9 @@ class DataInfo:
 class EpochResult:
     """What an epoch has measured: a line of the metrics.
 
-    ``loss`` is the mean of its steps, ``accuracy`` that on the test part afterwards; ``seconds``
-    and ``step_ms`` include the making of batches; ``peak_bytes`` is the plan's.
+    ``loss`` is the mean of its steps, ``accuracy`` that on the test part afterwards, and
+    ``val_accuracy`` on the validation part; ``seconds`` and ``step_ms`` include the making of
+    batches; ``peak_bytes`` is the plan's. What is not measured is None, and absent in files.
     """
 
     epoch: int
@@ -81,12 +92,18 @@ class EpochResult:
     seconds: float
     step_ms: float
     peak_bytes: int
+    val_accuracy: float | None = None
 
     def __str__(self) -> str:
+        validation = "" if self.val_accuracy is None else f"validation {self.val_accuracy:.4f}  "
         return (
-            f"loss {self.loss:.4f}  test accuracy {self.accuracy:.4f}  "
+            f"loss {self.loss:.4f}  {validation}test accuracy {self.accuracy:.4f}  "
             f"{self.step_ms:.2f} ms/step  {self.seconds:.1f} s"
         )
+
+    def measured(self) -> dict[str, Any]:
+        """As a line of JSON has it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass
@@ -109,6 +126,20 @@ class Progress:
     loss: float = 0.0
     seconds: float = 0.0
     epochs: list[EpochResult] = field(default_factory=list)
+
+    @property
+    def best(self) -> EpochResult:
+        """The epoch of the best validation accuracy; the last of several, whose rate was lowest.
+
+        Without a validation part it is the last epoch: to pick one by the test would be to train on
+        it.
+        """
+        return max(self.epochs, key=lambda result: (result.val_accuracy or 0.0, result.epoch))
+
+    def waited(self) -> int:
+        """Epochs since the validation accuracy was better than ever before."""
+        values = [result.val_accuracy or 0.0 for result in self.epochs]
+        return len(values) - 1 - values.index(max(values)) if values else 0
 
 
 @dataclass(frozen=True)
@@ -141,14 +172,15 @@ class Record:
 
     def metadata(self) -> dict[str, Any]:
         """As a snapshot holds it."""
-        return asdict(self)
+        progress = {**asdict(self.progress), "epochs": [e.measured() for e in self.progress.epochs]}
+        return {**asdict(self), "progress": progress}
 
     def _check(self) -> None:
         """Refuse what has the right types and yet cannot be."""
         s, d, p = self.settings, self.data, self.progress
         channels, *size = d.image_shape
         possible = {
-            "settings": min(s.epochs, s.batch) > 0
+            "settings": min(s.epochs, s.batch, s.size or 1, s.patience or 1) > 0
             and 0 < s.lr < math.inf
             and 0 <= s.seed < 2**64
             and s.optimizer in OPTIMIZERS,
@@ -171,8 +203,10 @@ def _read(expected: Any, value: Any) -> Any:
         return [_read(item, each) for each in value]
     if is_dataclass(expected) and isinstance(expected, type) and type(value) is dict:
         types = get_type_hints(expected)
-        if value.keys() == types.keys():
+        needed = {f.name for f in fields(expected) if f.default is f.default_factory is MISSING}
+        if needed <= value.keys() <= types.keys():
             return expected(**{name: _read(types[name], each) for name, each in value.items()})
-    if type(value) is expected or (expected is float and type(value) is int):
+    options = get_args(expected) if isinstance(expected, UnionType) else (expected,)
+    if type(value) in options or (float in options and type(value) is int):
         return value
     raise ValueError(repr(value)[:100])

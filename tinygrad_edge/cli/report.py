@@ -1,33 +1,39 @@
-"""What a command shows: plain lines, and on a terminal a live bar."""
+"""What a command shows: lines, on a terminal a live bar; or JSON for scripts, and nothing else."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ..plan import megabytes
+from .record import EpochResult
 
-__all__ = ["Bar", "memory_table", "progress_bar"]
+__all__ = ["Bar", "Report", "memory_table"]
 
 
 class Bar(Protocol):
-    """Shows how far a long work is."""
+    """Shows how far a training is."""
 
     def advance(self, text: str) -> None:
-        """One more is done; `text` says how it goes."""
+        """One more step is done; `text` says how it goes."""
 
-    def line(self, text: str) -> None:
-        """Print a line that stays."""
+    def epoch(self, text: str, result: EpochResult) -> None:
+        """Show what an epoch has measured."""
 
 
 class _Plain:
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
     def advance(self, text: str) -> None:
         pass
 
-    def line(self, text: str) -> None:
-        print(text, flush=True)
+    def epoch(self, text: str, result: EpochResult) -> None:
+        self._report.line(text)
+        self._report.record(result.measured())
 
 
 class _Live:
@@ -37,31 +43,52 @@ class _Live:
     def advance(self, text: str) -> None:
         self._bar.update(self._task, advance=1, description=text)
 
-    def line(self, text: str) -> None:
+    def epoch(self, text: str, result: EpochResult) -> None:
         self._bar.console.print(text, markup=False, highlight=False)
 
 
-@contextmanager
-def progress_bar(total: int, done: int = 0) -> Iterator[Bar]:
-    """Show a bar where somebody looks and rich is there to draw it; elsewhere only lines.
+class Report:
+    """What goes to stdout: lines for people, or one JSON object a line.
 
     Parameters
     ----------
-    total, done : int
-        Steps of the whole work, and those of an earlier run.
+    as_json : bool
     """
-    if not sys.stdout.isatty():
-        yield _Plain()
-        return
-    try:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-    except ImportError:
-        print("(a progress bar needs rich: pip install 'tinygrad-edge[cli]')")
-        yield _Plain()
-        return
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
-        yield _Live(bar, bar.add_task("", total=total, completed=done))
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def line(self, text: str) -> None:
+        """Print a line for people."""
+        if not self.as_json:
+            print(text, flush=True)
+
+    def record(self, fields: Mapping[str, Any]) -> None:
+        """Print an object for scripts."""
+        if self.as_json:
+            print(json.dumps(fields), flush=True)
+
+    @contextmanager
+    def progress_bar(self, total: int, done: int = 0) -> Iterator[Bar]:
+        """Show a bar where somebody looks and rich is there to draw it; elsewhere only lines.
+
+        Parameters
+        ----------
+        total, done : int
+            Steps of the whole training, and those of an earlier run.
+        """
+        if self.as_json or not sys.stdout.isatty():
+            yield _Plain(self)
+            return
+        try:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+        except ImportError:
+            self.line("(a progress bar needs rich: pip install 'tinygrad-edge[cli]')")
+            yield _Plain(self)
+            return
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, transient=True) as bar:
+            yield _Live(bar, bar.add_task("", total=total, completed=done))
 
 
 def memory_table(by_kind: Mapping[str, int]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 import tinygrad_edge
@@ -13,11 +12,13 @@ import tinygrad_edge
 from .. import snapshot
 from ..errors import FileError
 from ..files import atomic_write
+from ..nn import Module
 from .record import EpochResult, Record
 
 __all__ = ["Run"]
 
 SNAPSHOT = "snapshot.safetensors"
+BEST = "best.safetensors"
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
 
@@ -34,6 +35,7 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.snapshot = path
         self.folder = path.parent
+        self.best = self.folder / BEST
         self.metrics = self.folder / METRICS
         self.curves = self.folder / CURVES
 
@@ -51,7 +53,7 @@ class Run:
                 return cls(_first_free(Path("runs") / name) / SNAPSHOT)
             folder = Path(out)
             folder.mkdir(parents=True, exist_ok=True)
-            held = [f for f in (SNAPSHOT, METRICS, CURVES) if (folder / f).exists()]
+            held = [f for f in (SNAPSHOT, BEST, METRICS, CURVES) if (folder / f).exists()]
         except OSError as error:
             raise FileError(f"cannot make the folder {out or 'runs'}: {error.strerror}") from error
         if held:
@@ -62,8 +64,14 @@ class Run:
         return cls(folder / SNAPSHOT)
 
     @classmethod
-    def at(cls, place: str) -> Run:
+    def at(cls, place: str, best: bool = False) -> Run:
         """The run whose folder or snapshot is given.
+
+        Parameters
+        ----------
+        place : str
+        best : bool
+            Of a folder, prefer the snapshot of the best epoch, where there is one.
 
         Raises
         ------
@@ -71,7 +79,9 @@ class Run:
             There is none.
         """
         path = Path(place)
-        path = path / SNAPSHOT if path.is_dir() else path
+        if path.is_dir():
+            chosen = path / BEST
+            path = chosen if best and chosen.is_file() else path / SNAPSHOT
         if not path.is_file():
             raise FileError(f"there is no {path}: expected a run's folder or its snapshot")
         return cls(path)
@@ -82,8 +92,11 @@ class Run:
 
     def save(self, objects: Iterable[snapshot.Stateful], record: Record) -> None:
         """Replace the snapshot."""
-        metadata = {**record.metadata(), "version": tinygrad_edge.__version__}
-        snapshot.save(self.snapshot, objects, metadata)
+        _save(self.snapshot, objects, record)
+
+    def save_best(self, model: Module, record: Record) -> None:
+        """Replace the snapshot of the best epoch: the model alone."""
+        _save(self.best, [model], record)
 
     def append(self, result: EpochResult) -> None:
         """Add an epoch to the metrics, on disk before this returns."""
@@ -101,15 +114,20 @@ class Run:
         It may have left files that have not got their names yet, and in the metrics a torn line or
         an epoch that will be run again: they become what the snapshot knows.
         """
-        for path in (self.snapshot, self.metrics, self.curves):
+        for path in (self.snapshot, self.best, self.metrics, self.curves):
             for unnamed in self.folder.glob(f".{path.name}.*.tmp"):
                 unnamed.unlink(missing_ok=True)
         with atomic_write(self.metrics) as file:
             file.write("".join(map(_line, epochs)).encode())
 
 
+def _save(path: Path, objects: Iterable[snapshot.Stateful], record: Record) -> None:
+    metadata = {**record.metadata(), "version": tinygrad_edge.__version__}
+    snapshot.save(path, objects, metadata)
+
+
 def _line(result: EpochResult) -> str:
-    return json.dumps(asdict(result)) + "\n"
+    return json.dumps(result.measured()) + "\n"
 
 
 def _first_free(folder: Path) -> Path:

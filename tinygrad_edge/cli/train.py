@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import time
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from .. import data, models
-from ..errors import DataError, FileError, NonFiniteError
 from ..runtime import set_threads
-from . import curves
+from . import curves, loop
 from .arguments import DATA, count, name_of, positive, seed
-from .recipes import GENERAL, OPTIMIZERS, RECIPES
-from .record import DataInfo, EpochResult, Progress, Record, Settings
-from .report import Bar, memory_table, progress_bar
+from .recipes import FEW, IMBALANCE, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
+from .record import Progress, Record
+from .report import Report, memory_table
 from .run import Run
+from .start import resumed, started
 from .training import Training
 
 __all__ = ["add"]
 
-SAVE_SECONDS = 30.0  # between snapshots within an epoch: what a power cut may cost
+SKIPPED_LINES = 5
 
-DESCRIPTION = """
-Train a model on a data set; without arguments, on the digits that are part of the package. The
-run's folder gets a snapshot after each epoch and every half minute, written whole or not at all; a
-line of metrics.jsonl for each epoch; curves.png. Ctrl-C ends the run after the step that it is in;
---resume continues it, also after a crash, to the same bits as if it had never stopped. The order of
-the images is new in each epoch; a last batch that is not full is left out.
+DESCRIPTION = f"""
+Train a model on a data set; without arguments, on the digits that are part of the package. DATA may
+be a folder of one's own pictures, with a folder for each class. The run's folder gets a snapshot
+after each epoch and every half minute, written whole or not at all; metrics.jsonl with a line for
+each epoch; curves.png. Ctrl-C ends the run soon, after saving; --resume continues it, also after a
+crash, to the same bits as if it had never stopped. The order of the images is new in each epoch,
+and so is their augmentation where the data set has one that suits; a last batch that is not full is
+left out. One's own data have a validation part, a tenth of the training images where they bring
+none: the epoch that does best on it is kept in best.safetensors, which eval and predict prefer.
+Where the largest class has more than {IMBALANCE} times the training images of the smallest, the
+loss weighs images so that all classes count alike.
 """
 
 
@@ -53,10 +54,18 @@ def add(commands: Any) -> None:
     option("--optimizer", type=name_of("optimizer", OPTIMIZERS), help=", ".join(OPTIMIZERS))
     option("--seed", type=seed, metavar="N", help="decides all that is random (default: 0)")
     option("--threads", type=count, metavar="N", help="default: all processors; changes no result")
+    option("--size", type=count, metavar="N", help="pictures of a folder: NxN (default: 64x64)")
+    option(
+        "--patience",
+        type=count,
+        metavar="N",
+        help="end after N epochs without a better validation accuracy",
+    )
     option("--data-dir", metavar="DIR", help="the folder that holds the data sets' folders")
     option("--out", metavar="DIR", help="the run's folder (default: a new runs/DATA-MODEL)")
     option("--resume", metavar="RUN", help="continue the run in this folder, or of this snapshot")
-    parser.set_defaults(run=run)
+    option("--json", action="store_true", help="print a JSON object for each epoch and for the end")
+    parser.set_defaults(run=run, init=None, freeze=None)
 
 
 def _lasting(name: str) -> str:
@@ -65,10 +74,8 @@ def _lasting(name: str) -> str:
 
 
 def _defaults() -> str:
-    recipes = (
-        f"{name} {r.epochs} epochs of {r.model} in batches of {r.batch} with {r.optimizer}"
-        for name, r in RECIPES.items()
-    )
+    own = {f"fewer than {FEW} images of one's own": OWN_FEW, "more of them": OWN}
+    recipes = (f"{name} {_text(recipe)}" for name, recipe in {**RECIPES, **own}.items())
     rates = (f"{method.lr:g} with {name}" for name, method in OPTIMIZERS.items())
     return (
         f"Unless told otherwise: {'; '.join(recipes)}. The learning rate: {', '.join(rates)}. "
@@ -76,164 +83,79 @@ def _defaults() -> str:
     )
 
 
+def _text(recipe: Recipe) -> str:
+    model, epochs, batch, optimizer = recipe
+    return f"{epochs} epochs of {model} in batches of {batch} with {optimizer}"
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.threads:
         set_threads(args.threads)
-    files, training, progress = _resumed(args) if args.resume else _started(args)
+    report = Report(args.json)
+    files, training, progress = resumed(args) if args.resume else started(args)
     record = Record(training.settings, training.data, progress)
-    _introduce(files, training, progress)
+    _introduce(report, files, training, progress)
     if not args.resume:
         files.save(training.state, record)  # what cannot be written shows before an hour has passed
-    done = _steps_done(training, progress)
+    done = loop.steps_done(training, progress)
     try:
-        with progress_bar(training.steps, done) as bar, _Interrupts() as interrupts:
-            finished = _train(training, files, record, bar, interrupts)
+        with report.progress_bar(training.steps, done) as bar, loop.Interrupts() as interrupts:
+            finished = loop.train(training, files, record, bar, interrupts)
     except KeyboardInterrupt:  # the second one: what the last snapshot does not hold is lost
         finished = False
     if progress.epochs and not curves.draw(files.curves, progress.epochs):
-        print("no curves.png: drawing needs matplotlib (pip install 'tinygrad-edge[cli]')")
-    if not finished:
-        print(f"stopped; continue with: tinygrad-edge train --resume {files.folder}")
-        return 130
-    print(f"test accuracy {progress.epochs[-1].accuracy:.4f}")
-    return 0
+        report.line("no curves.png: drawing needs matplotlib (pip install 'tinygrad-edge[cli]')")
+    _conclude(report, files, progress, finished)
+    return 0 if finished else 130
 
 
-# ---- before the first step ----
-
-
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that the command line names."""
-    found = {setting.name: getattr(args, setting.name) for setting in fields(Settings)}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _started(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
-    name = args.data or "digits"
-    recipe = RECIPES.get(name, GENERAL)
-    method = OPTIMIZERS[args.optimizer or recipe.optimizer]
-    chosen = {"data": name, "lr": method.lr, "seed": 0, **recipe._asdict(), **_given(args)}
-    settings = Settings(**chosen)
-    training = Training(settings, data.load(name, args.data_dir))
-    training.plan()  # a model that the images do not fit shows before a folder is made
-    return Run.new(args.out, f"{training.data.name}-{settings.model}"), training, Progress()
-
-
-def _resumed(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
-    files = Run.at(args.resume)
-    if args.out and Path(args.out).resolve() != files.folder.resolve():
-        raise FileError(f"a resumed run stays in its folder {files.folder}: leave out --out")
-    record = files.load()
-    for name, value in _given(args).items():
-        kept = getattr(record.settings, name)
-        if value != kept:
-            raise FileError(
-                f"the run in {files.folder} has {name} {kept}, not {value}: a resumed run keeps "
-                "its settings"
-            )
-    dataset = data.load(record.settings.data, args.data_dir)
-    if DataInfo.of(dataset) != record.data:
-        raise DataError(f"the {dataset.name} here is not what the run in {files.folder} was fed")
-    training = Training(record.settings, dataset)
-    files.load(training.state)
-    files.repair(record.progress.epochs)
-    return files, training, record.progress
-
-
-def _introduce(files: Run, training: Training, progress: Progress) -> None:
+def _introduce(report: Report, files: Run, training: Training, progress: Progress) -> None:
     settings, dataset = training.settings, training.dataset
     parameters = sum(p.size for p in training.model.parameters())
     shape = "x".join(str(n) for n in dataset.image_shape)
     left_out = len(dataset.train) - training.epoch_steps * settings.batch
-    done = _steps_done(training, progress)
-    print(
-        f"{dataset.name}: {len(dataset.train)} training and {len(dataset.test)} test images of "
-        f"{shape}, {dataset.num_classes} classes"
+    validation = "" if dataset.val is None else f", {len(dataset.val)} validation"
+    report.line(
+        f"{dataset.name}: {len(dataset.train)} training{validation} and {len(dataset.test)} test "
+        f"images of {shape}, {dataset.num_classes} classes"
     )
-    print(f"{settings.model}: {parameters:,} parameters, {settings.optimizer} at {settings.lr:g}")
-    print(
+    if dataset.skipped:
+        report.line(f"left out: {len(dataset.skipped)}")
+        for what, why in dataset.skipped[:SKIPPED_LINES]:
+            report.line(f"  {what}: {why}")
+        if len(dataset.skipped) > SKIPPED_LINES:
+            report.line(f"  and {len(dataset.skipped) - SKIPPED_LINES} more")
+    if training.class_weights is not None:
+        report.line(
+            f"the largest class has more than {IMBALANCE} times the images of the smallest: in the "
+            "loss, all classes count alike"
+        )
+    report.line(
+        f"{settings.model}: {parameters:,} parameters, {settings.optimizer} at {settings.lr:g}"
+    )
+    report.line(
         f"{settings.epochs} epochs of {training.epoch_steps} steps of {settings.batch} images"
         + (f", {left_out} left out of each epoch" if left_out else "")
     )
-    print("memory of a step, known before it runs:")
-    print(memory_table(training.plan().by_kind()))
-    print(f"run: {files.folder}, {done} of {training.steps} steps done", flush=True)
+    report.line("memory of a step, known before it runs:")
+    report.line(memory_table(training.plan().by_kind()))
+    done = loop.steps_done(training, progress)
+    report.line(f"run: {files.folder}, {done} of {training.steps} steps done")
 
 
-# ---- the loop ----
-
-
-class _Interrupts:
-    """The first Ctrl-C asks the run to end after its step; a second one ends it where it is."""
-
-    asked = False
-
-    def __enter__(self) -> _Interrupts:
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _steps_done(training: Training, progress: Progress) -> int:
-    return len(progress.epochs) * training.epoch_steps + progress.batch
-
-
-def _train(
-    training: Training, files: Run, record: Record, bar: Bar, interrupts: _Interrupts
-) -> bool:
-    """Run all that is left to run; gives whether it came to its end."""
-    progress, settings = record.progress, training.settings
-    last_save = time.monotonic()
-    while len(progress.epochs) < settings.epochs:
-        epoch = len(progress.epochs) + 1
-        begun = time.perf_counter()
-        for images, labels in training.batches(epoch - 1, progress.batch):
-            try:
-                loss = training.run_step(images, labels)
-            except NonFiniteError as error:
-                number = _steps_done(training, progress) + 1
-                where = f"step {number} (epoch {epoch}, batch {progress.batch + 1})"
-                raise NonFiniteError(f"{where}: {error}") from None
-            now = time.perf_counter()
-            progress.batch += 1
-            progress.loss += loss
-            progress.seconds += now - begun
-            begun = now
-            bar.advance(f"epoch {epoch}/{settings.epochs}  loss {loss:.4f}")
-            if interrupts.asked or time.monotonic() - last_save >= SAVE_SECONDS:
-                files.save(training.state, record)
-                last_save = time.monotonic()
-            if interrupts.asked:
-                return False
-        result = _end_epoch(training, progress)
-        files.append(result)
-        files.save(training.state, record)
-        last_save = time.monotonic()
-        bar.line(f"epoch {epoch:>3}/{settings.epochs}  {result}")
-        if interrupts.asked:
-            return epoch == settings.epochs
-    return True
-
-
-def _end_epoch(training: Training, progress: Progress) -> EpochResult:
-    """Test the model, and go on to the next epoch."""
-    steps = training.epoch_steps
-    result = EpochResult(
-        epoch=len(progress.epochs) + 1,
-        step=(len(progress.epochs) + 1) * steps,
-        loss=progress.loss / steps,
-        accuracy=training.accuracy(training.dataset.test, training.settings.batch),
-        seconds=round(progress.seconds, 3),
-        step_ms=round(1e3 * progress.seconds / steps, 3),
-        peak_bytes=training.plan().peak_bytes,
-    )
-    progress.epochs.append(result)
-    progress.batch, progress.loss, progress.seconds = 0, 0.0, 0.0
-    return result
+def _conclude(report: Report, files: Run, progress: Progress, finished: bool) -> None:
+    end: dict[str, Any] = {"finished": finished, "run": str(files.folder)}
+    if not finished:
+        resume = f"tinygrad-edge train --resume {files.folder}"
+        report.line(f"stopped; continue with: {resume}")
+        report.record({**end, "resume": resume})
+        return
+    best = progress.best
+    if best.val_accuracy is not None:
+        report.line(
+            f"epoch {best.epoch} did best on the validation images, {best.val_accuracy:.4f}: "
+            f"{files.best}"
+        )
+    report.line(f"test accuracy {best.accuracy:.4f}")
+    report.record({**end, **best.measured()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -10,12 +10,12 @@ from .. import data, functional
 from ..compiled import compile
 from ..errors import DataError
 from ..generator import default_generator, manual_seed
-from ..nn import Module
+from ..nn import BatchNorm2d, Linear, Module
 from ..optim import CosineAnnealingLR
 from ..plan import Plan
 from ..snapshot import Stateful
 from ..tensor import Tensor
-from .recipes import OPTIMIZERS, WARMUP
+from .recipes import IMBALANCE, OPTIMIZERS, WARMUP
 from .record import DataInfo, Settings
 
 __all__ = ["Classifier", "Training"]
@@ -31,19 +31,34 @@ class Classifier:
 
     def __init__(self, model: Module) -> None:
         self.model = model
-        self.predict = compile(self._predict)
+        self.probabilities = compile(self._probabilities)
 
-    def _predict(self, images: Tensor) -> Tensor:
-        return self.model(images).argmax(axis=1)
+    def _probabilities(self, images: Tensor) -> Tensor:
+        return functional.softmax(self.model(images), axis=1)
+
+    def predictions(
+        self, split: data.Split, batch: int, advance: Callable[[int], object] = lambda images: None
+    ) -> np.ndarray:
+        """Give the class of each image of a split, int32; the last batch may be smaller.
+
+        Parameters
+        ----------
+        split : Split
+        batch : int
+            Images at a time.
+        advance : callable
+            Is told after each batch how many images it had.
+        """
+        self.model.eval()
+        classes = []
+        for images, labels in data.batches(split, batch, shuffle=False):
+            classes.append(self.probabilities(images).borrow().argmax(axis=1))
+            advance(len(labels))
+        return np.concatenate(classes)
 
     def accuracy(self, split: data.Split, batch: int) -> float:
-        """Fraction of a split's images that get their label; the last batch may be smaller."""
-        right = 0
-        self.model.eval()
-        for images, labels in data.batches(split, batch, shuffle=False):
-            right += int(np.count_nonzero(self.predict(images).borrow() == labels))
-        self.model.train()
-        return right / len(split)
+        """Fraction of a split's images that get their label."""
+        return float(np.mean(self.predictions(split, batch) == split.labels))
 
 
 class Training(Classifier):
@@ -72,14 +87,31 @@ class Training(Classifier):
         manual_seed(settings.seed)
         self.settings, self.dataset, self.data = settings, dataset, DataInfo.of(dataset)
         super().__init__(self.data.build(settings.model))
+        if settings.freeze:
+            self._freeze()
         self.steps = settings.epochs * self.epoch_steps
         self.optimizer = OPTIMIZERS[settings.optimizer](self.model.parameters(), settings.lr)
         warmup = round(WARMUP * self.steps)
         self.schedule = CosineAnnealingLR(self.optimizer, self.steps - warmup, warmup=warmup)
+        self.class_weights = _class_weights(dataset)
         self.step = compile(self._step)
+        self._train_mode()
+
+    def _freeze(self) -> None:
+        """Train the last linear layer alone."""
+        *_, head = (m for m in self.model.modules() if isinstance(m, Linear))
+        self.model.requires_grad_(False)
+        head.requires_grad_()
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        if self.settings.freeze:  # frozen features are those that the weights came with
+            for module in self.model.modules():
+                if isinstance(module, BatchNorm2d):
+                    module.eval()
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
-        loss = functional.cross_entropy(self.model(images), labels)
+        loss = functional.cross_entropy(self.model(images), labels, self.class_weights)
         self.optimizer.minimize(loss)
         return loss
 
@@ -112,3 +144,17 @@ class Training(Classifier):
         loss = float(self.step(images, labels).item())
         self.schedule.step()
         return loss
+
+    def accuracy(self, split: data.Split, batch: int) -> float:
+        """Fraction of a split's images that get their label; training goes on after it."""
+        accuracy = super().accuracy(split, batch)
+        self._train_mode()
+        return accuracy
+
+
+def _class_weights(dataset: data.Dataset) -> Tensor | None:
+    """Make each class count alike in the loss, where their numbers of images differ much."""
+    counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+    if counts.max() <= IMBALANCE * counts[counts > 0].min():
+        return None
+    return Tensor(data.class_weights(dataset.train.labels, dataset.num_classes))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
 from ..errors import BuildError
 from . import _ffi, native, reference
 from .diagnose import run_checked
+from .native import Stopped
 
-__all__ = ["current", "run_checked", "set_threads", "threads", "use"]
+__all__ = ["Stopped", "current", "run_checked", "set_threads", "stopping", "threads", "use"]
 
 VARIABLE = "TINYGRAD_EDGE_RUNTIME"
 
@@ -54,6 +55,25 @@ def use(name: str) -> Iterator[None]:
         yield
     finally:
         _chosen.pop()
+
+
+@contextmanager
+def stopping(asked: Callable[[], bool]) -> Iterator[None]:
+    """Let a signal stop a run of the native runtime that has changed nothing yet.
+
+    An exception out of the signal's handler may come when a step is done as well as before; a
+    `Stopped` comes only where it has changed nothing, so that what is saved then is a whole state.
+
+    Parameters
+    ----------
+    asked : callable
+        Whether to stop, which the handler has noted before it returned.
+    """
+    native.stop_asked.append(asked)
+    try:
+        yield
+    finally:
+        native.stop_asked.remove(asked)
 
 
 def threads() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,7 +13,16 @@ from ..op import Kernel
 from ..plan import Call, Operand, Plan
 from . import _ffi
 
-__all__ = ["Executable", "arena_high_water", "name", "paint_arena", "signature", "workspace"]
+__all__ = [
+    "Executable",
+    "Stopped",
+    "arena_high_water",
+    "name",
+    "paint_arena",
+    "signature",
+    "stop_asked",
+    "workspace",
+]
 
 name = "native"
 
@@ -22,6 +31,13 @@ _lock = threading.RLock()
 _arena = np.empty(0, np.uint8)
 
 _PAINT = 0xA5
+
+#: Asked after an interrupt, when its handler has returned: whether the run shall end.
+stop_asked: list[Callable[[], bool]] = []
+
+
+class Stopped(KeyboardInterrupt):
+    """A run has ended early, and has changed nothing."""
 
 
 def signature() -> tuple:
@@ -164,8 +180,10 @@ class Executable:
         unchanged = min(max(self._first_change, first), last)
         status, where = self._program.run(self._bases, first, unchanged, stoppable=True)
         while status == -1:
-            # The interpreter acts on the signal here. A handler that returns means to go on:
-            # nothing has changed yet, so the range starts again.
+            # The interpreter has acted on the signal here. A handler that returns means to go on,
+            # unless somebody wants to stop: nothing has changed yet, so the range starts again.
+            if any(asked() for asked in stop_asked):
+                raise Stopped
             status, where = self._program.run(self._bases, first, unchanged, stoppable=True)
         if status == 0:
             status, where = self._program.run(self._bases, unchanged, last)

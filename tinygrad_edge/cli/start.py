@@ -1,0 +1,73 @@
+"""How a run begins: its settings, data and model, chosen or taken from a snapshot."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from .. import data
+from ..errors import DataError, FileError
+from .recipes import FEW, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
+from .record import DataInfo, Progress, Settings
+from .run import Run
+from .training import Training
+
+__all__ = ["resumed", "started"]
+
+
+def started(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
+    """Begin a new run: what is not told comes from the recipe."""
+    name = args.data or "digits"
+    dataset = _opened(name, args.data_dir, args.size, args.patience)
+    recipe = _recipe(name, dataset)
+    method = OPTIMIZERS[args.optimizer or recipe.optimizer]
+    chosen = {"data": name, "lr": method.lr, "seed": 0, **recipe._asdict(), **_given(args)}
+    training = Training(Settings(**chosen), dataset)
+    training.plan()  # a model that the images do not fit shows before a folder is made
+    return Run.new(args.out, f"{dataset.name}-{chosen['model']}"), training, Progress()
+
+
+def resumed(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
+    """Go on with a run, which keeps its settings and its place."""
+    files = Run.at(args.resume)
+    if args.out and Path(args.out).resolve() != files.folder.resolve():
+        raise FileError(f"a resumed run stays in its folder {files.folder}: leave out --out")
+    record = files.load()
+    settings = record.settings
+    for name, value in _given(args).items():
+        kept = getattr(settings, name)
+        if value != kept:
+            raise FileError(
+                f"the run in {files.folder} has {name} {kept}, not {value}: a resumed run keeps "
+                "its settings"
+            )
+    dataset = _opened(settings.data, args.data_dir, settings.size, settings.patience)
+    if DataInfo.of(dataset) != record.data:
+        raise DataError(f"the {dataset.name} here is not what the run in {files.folder} was fed")
+    training = Training(settings, dataset)
+    files.load(training.state)
+    files.repair(record.progress.epochs)
+    return files, training, record.progress
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line names."""
+    found = {setting.name: getattr(args, setting.name) for setting in fields(Settings)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _opened(
+    name: str, data_dir: str | None, size: int | None, patience: int | None
+) -> data.Dataset:
+    """Load a data set, with a validation part where an epoch is to be picked."""
+    dataset = data.load(name, data_dir, size=size)
+    picked = name not in data.SOURCES or patience is not None
+    return dataset.with_validation() if picked else dataset
+
+
+def _recipe(name: str, dataset: data.Dataset) -> Recipe:
+    images = len(dataset.train)
+    recipe = RECIPES.get(name, OWN_FEW if images < FEW else OWN)
+    return recipe._replace(batch=min(recipe.batch, images))
