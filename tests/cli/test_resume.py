@@ -5,21 +5,23 @@ import os
 import signal
 
 import pytest
+from cli import photos
 from cli.process import SMALL, run
 
-from tinygrad_edge import safetensors
+from tinygrad_edge import runtime, safetensors
 
 RUN = ("train", *SMALL, "--out", "run")
 RESUME = ("train", "--resume", "run")
 
 
-def results(folder):
+def results(folder, snapshots=("snapshot",)):
     """All tensors as bytes, and what each epoch measured besides the time."""
-    tensors, _ = safetensors.load(folder / "run" / "snapshot.safetensors")
+    files = [safetensors.load(folder / "run" / f"{name}.safetensors")[0] for name in snapshots]
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    measured = [(row["epoch"], row["step"], row["loss"], row["accuracy"]) for row in rows]
-    return {name: tensor.tobytes() for name, tensor in tensors.items()}, measured
+    names = ("epoch", "step", "loss", "accuracy", "val_accuracy")
+    measured = [[row.get(name) for name in names] for row in rows]
+    return [{name: t.tobytes() for name, t in tensors.items()} for tensors in files], measured
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,37 @@ def test_killed_run_ends_with_the_same_bits_whatever_the_threads(undisturbed, tm
     assert results(tmp_path) == undisturbed[0]
     assert out.splitlines()[-1] == undisturbed[1]
     assert len(list((tmp_path / "run").iterdir())) == 3  # nothing half-written is left
+
+
+def test_killed_run_on_augmented_pictures_ends_with_the_same_bits(tmp_path):
+    """Batches come from the prefetch thread, each picture flipped, cut and lit by chance."""
+    pictures = photos.make_folder(tmp_path / "shapes", each=24)
+    words = ("train", pictures, "--model", "tiny", "--size", 8, "--epochs", 3, "--batch", 8)
+    expected, found = tmp_path / "undisturbed", tmp_path / "disturbed"
+    expected.mkdir()
+    found.mkdir()
+    assert run(*words, "--out", "run", folder=expected)[0] == 0
+    killed("step", 4, words=(*words, "--out", "run"), folder=found)  # in epoch 1 of 6 steps
+    killed("step", 5, words=RESUME, folder=found)  # in epoch 2
+    killed("replace", 7, words=RESUME, folder=found)
+    killed("append", 1, words=RESUME, folder=found)  # of epoch 2, or 3
+    assert run(*RESUME, folder=found)[0] == 0
+    snapshots = ("snapshot", "best")
+    assert results(found, snapshots) == results(expected, snapshots)
+    assert not list((found / "run").glob(".*"))
+
+
+@pytest.mark.skipif(runtime.current().name == "numpy", reason="it runs a step to its end")
+@pytest.mark.parametrize("nth, steps", [(5, 2), (23, 11)])  # in step 3 of two runs; in the test
+def test_interrupt_among_kernels_undoes_the_step(undisturbed, tmp_path, nth, steps):
+    code, out, err = run("SIGINT", "kernels", nth, *RUN, folder=tmp_path)
+    assert (code, err) == (130, "")
+    assert out.splitlines()[-1] == "stopped; continue with: tinygrad-edge train --resume run"
+    _, metadata = safetensors.load(tmp_path / "run" / "snapshot.safetensors")
+    progress = json.loads(metadata["progress"])
+    assert (progress["batch"], progress["epochs"]) == (steps, [])
+    assert run(*RESUME, folder=tmp_path)[0] == 0
+    assert results(tmp_path) == undisturbed[0]
 
 
 def test_interrupted_run_finishes_its_step_and_says_how_to_continue(undisturbed, tmp_path):

@@ -1,7 +1,8 @@
 """The command line with one more model, so small that a run takes no time, and with accidents.
 
 ``python tiny.py [SIGNAL,... POINT NUMBER] train ...`` sends itself signals just before it passes a
-point for the NUMBER-th time. Before a SIGKILL there is a snapshot after each step.
+point for the NUMBER-th time. Before a SIGKILL there is a snapshot after each step. A signal at the
+point "kernels" comes while kernels run, which then stop.
 """
 
 import functools
@@ -13,12 +14,14 @@ from tinygrad_edge import functional, models, nn
 from tinygrad_edge.cli import loop, main
 from tinygrad_edge.cli.run import Run
 from tinygrad_edge.cli.training import Training
+from tinygrad_edge.runtime._ffi import Program
 
 POINTS = {
     "step": (Training, "run_step"),
     "save": (Run, "save"),
     "replace": (os, "replace"),  # a snapshot is written, and has not got its name yet
     "append": (Run, "append"),
+    "kernels": (Program, "run"),
 }
 
 
@@ -41,13 +44,15 @@ def accident(signals, owner, name, nth):
     function = getattr(owner, name)
 
     @functools.wraps(function)
-    def wrapped(*args):
+    def wrapped(*args, **options):
         nonlocal passed
         passed += 1
         if passed == nth:
             for each in signals:
                 os.kill(os.getpid(), each)
-        return function(*args)
+            if name == "run":
+                return -1, 0  # as csrc/run.c does between two calls, once the signal has come
+        return function(*args, **options)
 
     setattr(owner, name, wrapped)
 

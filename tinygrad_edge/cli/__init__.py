@@ -1,4 +1,4 @@
-"""The command line: ``tinygrad-edge train | eval | plan | doctor``."""
+"""The command line: ``tinygrad-edge train | eval | predict | plan | doctor``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import TinygradEdgeError
-from . import doctor, eval, plan, train
+from . import doctor, eval, plan, predict, train
 from .arguments import Parser
 
 __all__ = ["main"]
 
-COMMANDS = (train, eval, plan, doctor)
+COMMANDS = (train, eval, predict, plan, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

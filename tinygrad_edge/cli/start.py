@@ -5,31 +5,47 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import data
+from .. import data, models
 from ..errors import DataError, FileError
 from .recipes import FEW, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
 from .record import DataInfo, Progress, Settings
 from .run import Run
 from .training import Training
 
-__all__ = ["resumed", "started"]
+__all__ = ["Start", "resumed", "started"]
 
 
-def started(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
+class Start(NamedTuple):
+    """All that a run is about to go on with."""
+
+    files: Run
+    training: Training
+    progress: Progress
+    new: tuple[str, ...] = ()  #: parameters for which the weights to begin with have none that fit
+
+
+def started(args: argparse.Namespace) -> Start:
     """Begin a new run: what is not told comes from the recipe."""
     name = args.data or "digits"
     dataset = _opened(name, args.data_dir, args.size, args.patience)
     recipe = _recipe(name, dataset)
     method = OPTIMIZERS[args.optimizer or recipe.optimizer]
     chosen = {"data": name, "lr": method.lr, "seed": 0, **recipe._asdict(), **_given(args)}
-    training = Training(Settings(**chosen), dataset)
+    settings = Settings(**chosen)
+    if settings.freeze and settings.init is None:
+        raise DataError("--freeze keeps weights as they are: name them with --init")
+    training = Training(settings, dataset)
+    new: tuple[str, ...] = ()
+    if settings.init is not None:
+        new = models.load_weights(training.model, Run.at(settings.init, best=True).snapshot)
     training.plan()  # a model that the images do not fit shows before a folder is made
-    return Run.new(args.out, f"{dataset.name}-{chosen['model']}"), training, Progress()
+    files = Run.new(args.out, f"{dataset.name}-{settings.model}")
+    return Start(files, training, Progress(), new)
 
 
-def resumed(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
+def resumed(args: argparse.Namespace) -> Start:
     """Go on with a run, which keeps its settings and its place."""
     files = Run.at(args.resume)
     if args.out and Path(args.out).resolve() != files.folder.resolve():
@@ -49,7 +65,7 @@ def resumed(args: argparse.Namespace) -> tuple[Run, Training, Progress]:
     training = Training(settings, dataset)
     files.load(training.state)
     files.repair(record.progress.epochs)
-    return files, training, record.progress
+    return Start(files, training, record.progress)
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

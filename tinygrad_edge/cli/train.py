@@ -14,8 +14,7 @@ from .recipes import FEW, IMBALANCE, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
 from .record import Progress, Record
 from .report import Report, memory_table
 from .run import Run
-from .start import resumed, started
-from .training import Training
+from .start import Start, resumed, started
 
 __all__ = ["add"]
 
@@ -61,11 +60,23 @@ def add(commands: Any) -> None:
         metavar="N",
         help="end after N epochs without a better validation accuracy",
     )
+    option(
+        "--init",
+        metavar="WEIGHTS",
+        type=os.path.abspath,
+        help="begin with these: safetensors of the model, as torchvision names them, or a run",
+    )
+    option(
+        "--freeze",
+        action="store_const",
+        const=True,
+        help="train the last layer alone; the rest stays as --init has it",
+    )
     option("--data-dir", metavar="DIR", help="the folder that holds the data sets' folders")
     option("--out", metavar="DIR", help="the run's folder (default: a new runs/DATA-MODEL)")
     option("--resume", metavar="RUN", help="continue the run in this folder, or of this snapshot")
     option("--json", action="store_true", help="print a JSON object for each epoch and for the end")
-    parser.set_defaults(run=run, init=None, freeze=None)
+    parser.set_defaults(run=run)
 
 
 def _lasting(name: str) -> str:
@@ -93,9 +104,10 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         set_threads(args.threads)
     report = Report(args.json)
-    files, training, progress = resumed(args) if args.resume else started(args)
+    start = resumed(args) if args.resume else started(args)
+    files, training, progress, _ = start
     record = Record(training.settings, training.data, progress)
-    _introduce(report, files, training, progress)
+    _introduce(report, start)
     if not args.resume:
         files.save(training.state, record)  # what cannot be written shows before an hour has passed
     done = loop.steps_done(training, progress)
@@ -110,22 +122,21 @@ def run(args: argparse.Namespace) -> int:
     return 0 if finished else 130
 
 
-def _introduce(report: Report, files: Run, training: Training, progress: Progress) -> None:
+def _introduce(report: Report, start: Start) -> None:
+    files, training, progress, new = start
     settings, dataset = training.settings, training.dataset
     parameters = sum(p.size for p in training.model.parameters())
     shape = "x".join(str(n) for n in dataset.image_shape)
-    left_out = len(dataset.train) - training.epoch_steps * settings.batch
+    unused = len(dataset.train) - training.epoch_steps * settings.batch
     validation = "" if dataset.val is None else f", {len(dataset.val)} validation"
     report.line(
         f"{dataset.name}: {len(dataset.train)} training{validation} and {len(dataset.test)} test "
         f"images of {shape}, {dataset.num_classes} classes"
     )
-    if dataset.skipped:
-        report.line(f"left out: {len(dataset.skipped)}")
-        for what, why in dataset.skipped[:SKIPPED_LINES]:
-            report.line(f"  {what}: {why}")
-        if len(dataset.skipped) > SKIPPED_LINES:
-            report.line(f"  and {len(dataset.skipped) - SKIPPED_LINES} more")
+    for what, why in dataset.skipped[:SKIPPED_LINES]:
+        report.line(f"  left out {what}: {why}")
+    if len(dataset.skipped) > SKIPPED_LINES:
+        report.line(f"  and {len(dataset.skipped) - SKIPPED_LINES} more were left out")
     if training.class_weights is not None:
         report.line(
             f"the largest class has more than {IMBALANCE} times the images of the smallest: in the "
@@ -134,9 +145,13 @@ def _introduce(report: Report, files: Run, training: Training, progress: Progres
     report.line(
         f"{settings.model}: {parameters:,} parameters, {settings.optimizer} at {settings.lr:g}"
     )
+    if settings.init is not None:
+        rest = "the last layer alone is trained" if settings.freeze else "all of it is trained"
+        head = f"; begun anew: {', '.join(new)}" if new else ""
+        report.line(f"weights of {settings.init}: {rest}{head}")
     report.line(
         f"{settings.epochs} epochs of {training.epoch_steps} steps of {settings.batch} images"
-        + (f", {left_out} left out of each epoch" if left_out else "")
+        + (f", {unused} left out of each epoch" if unused else "")
     )
     report.line("memory of a step, known before it runs:")
     report.line(memory_table(training.plan().by_kind()))

@@ -36,6 +36,9 @@ def progress(
         return
     done = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = ("{task.description}", BarColumn(), done, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Without redirection, what goes to stdout meanwhile stays there: it may be a file.
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
+    ) as bar:
         task = bar.add_task(name, total=total)
         yield lambda count: bar.advance(task, count)
