@@ -2,14 +2,18 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli import tiny
 from cli.process import SMALL, run
 
-from tinygrad_edge.cli import COMMANDS
+from tinygrad_edge.cli import COMMANDS, build_parser
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_plan_ends_with_bytes_that_add_up(command):
@@ -71,6 +75,18 @@ def test_help_suffices(command, each):
     code, out, _ = command(each.__name__.split(".")[-1], "--help")
     assert code == 0
     assert "usage: tinygrad-edge" in out
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/daily.md"])
+def test_commands_in_documents_are_commands(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
+    found = [
+        c for c in re.split(r"\n|&&", "".join(blocks)) if c.strip().startswith("tinygrad-edge")
+    ]
+    for command in found:
+        build_parser().parse_args(shlex.split(command, comments=True)[1:])
+    assert found
 
 
 def test_module_runs_as_a_program(tmp_path):

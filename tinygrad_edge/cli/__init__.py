@@ -10,7 +10,7 @@ from ..errors import TinygradEdgeError
 from . import doctor, eval, plan, predict, train
 from .arguments import Parser
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 COMMANDS = (train, eval, predict, plan, doctor)
 
@@ -28,16 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code: 0 done, 2 an error that one line on stderr names, 130 interrupted.
     """
-    parser = Parser(
-        prog="tinygrad-edge",
-        description="Train small neural networks in memory that is known before anything runs.",
-        epilog="tinygrad-edge COMMAND --help says more. train needs no arguments and no files.",
-    )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add(commands)
     try:
-        args = parser.parse_args(argv)
+        args = build_parser().parse_args(argv)
         code = int(args.run(args))
         sys.stdout.flush()  # so that a full disk behind stdout shows while it can be told
         return code
@@ -50,6 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _end(str(error), 2)
     except MemoryError:
         return _end("there is not enough memory; a smaller --batch needs less", 2)
+
+
+def build_parser() -> Parser:
+    """Make the parser of all commands; what it parses says in `run` what to call."""
+    parser = Parser(
+        prog="tinygrad-edge",
+        description="Train small neural networks in memory that is known before anything runs.",
+        epilog="tinygrad-edge COMMAND --help says more. train needs no arguments and no files.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add(commands)
+    return parser
 
 
 def _end(message: str, code: int) -> int:
