@@ -85,7 +85,7 @@ def cross_entropy(op, arrays, attrs, expected):
     log_p = np.log(_softmax_parts(logits, 1)[0])
     of_log_p = log_softmax(None, [logits], {"axis": 1}, [log_p])[0]
     rounded = gamma(logits.shape[1] + 4) * np.abs(log_p)
-    return [(target * (of_log_p + rounded)).sum(1)]
+    return [np.where(target == 0, 0, target * (of_log_p + rounded)).sum(1)]
 
 
 def cross_entropy_backward(op, arrays, attrs, expected):

@@ -9,7 +9,7 @@ from ..errors import DataError, DTypeError, ShapeError
 from ..graph import Node, Value, emit
 from ..op import Cotangents, Kernel, Op, Refusal, TensorType, register
 from ._strides import normalise_axes
-from .elementwise import add, cast, equal, exp, multiply, negative, promote, subtract
+from .elementwise import add, cast, equal, exp, multiply, negative, promote, subtract, where
 from .fill import arange, constant
 from .indexing import axis_kernel, take
 from .reduce import sum_, unreduce
@@ -119,7 +119,10 @@ def _loss(
     logits: np.ndarray, labels: np.ndarray, weight: np.ndarray, *, smoothing: float
 ) -> tuple[np.ndarray, ...]:
     target = _targets(logits, labels, weight, smoothing)
-    return (-(target * _log_softmax(logits, axis=1)[0]).sum(1),)
+    terms = target * _log_softmax(logits, axis=1)[0]
+    if not smoothing:  # a logit of -inf takes its class out, and 0 times infinity would be NaN
+        terms = np.where(labels[:, None] == np.arange(logits.shape[1]), terms, 0)
+    return (-terms.sum(1),)
 
 
 def _loss_backward(
@@ -130,20 +133,32 @@ def _loss_backward(
     return (g[:, None] * (p * target.sum(1, keepdims=True) - target),)
 
 
+def _decompose_hot(logits: Value, labels: Value) -> Value:
+    """Whether a class is the label of its row."""
+    return equal(reshape(labels, (labels.size, 1)), arange(logits.shape[1]))
+
+
 def _decompose_targets(logits: Value, labels: Value, weight: Value, smoothing: float) -> Value:
     classes, dtype = logits.shape[1], logits.dtype
-    column = reshape(labels, (labels.size, 1))
-    hot = cast(equal(column, arange(classes)), dtype)
+    hot = cast(_decompose_hot(logits, labels), dtype)
     own = reshape(take(weight, labels), (labels.size, 1))
     target = multiply(multiply(hot, constant(1.0 - smoothing, dtype)), own)
     return add(target, multiply(weight, constant(smoothing / classes, dtype)))
 
 
+def _decompose_terms(logits: Value, labels: Value, smoothing: float) -> Value:
+    """What the loss adds up of each class at a weight of one, as log-probabilities."""
+    classes, dtype = logits.shape[1], logits.dtype
+    log_p = log_softmax(logits, 1)
+    own = multiply(log_p, constant(1.0 - smoothing, dtype))
+    terms = where(_decompose_hot(logits, labels), own, constant(0.0, dtype))
+    return add(terms, multiply(log_p, constant(smoothing / classes, dtype))) if smoothing else terms
+
+
 def _decompose_loss(
     logits: Value, labels: Value, weight: Value, *, smoothing: float
 ) -> tuple[Value, ...]:
-    target = _decompose_targets(logits, labels, weight, smoothing)
-    return (negative(sum_(multiply(target, log_softmax(logits, 1)), 1)),)
+    return (negative(sum_(multiply(weight, _decompose_terms(logits, labels, smoothing)), 1)),)
 
 
 def _decompose_loss_backward(
@@ -158,15 +173,8 @@ def _decompose_loss_backward(
 def _loss_vjp(node: Node, g: Cotangents) -> Gradients:
     logits, labels, weight = node.inputs
     by_logits = emit(_CROSS_ENTROPY_BACKWARD, g[0], logits, labels, weight, **node.attrs).outputs[0]
-    # d loss / d weight: the same loss with a weight of one at each class in turn.
-    log_p = log_softmax(logits, 1)
-    ones = multiply(weight, constant(0.0, weight.dtype))
-    share = _decompose_targets(
-        logits, labels, add(ones, constant(1.0, weight.dtype)), node.attrs["smoothing"]
-    )
-    by_weight = negative(
-        sum_(multiply(multiply(share, log_p), unreduce(g[0], logits.shape, (1,))), 0)
-    )
+    terms = _decompose_terms(logits, labels, node.attrs["smoothing"])
+    by_weight = negative(sum_(multiply(terms, unreduce(g[0], logits.shape, (1,))), 0))
     return by_logits, None, by_weight
 
 

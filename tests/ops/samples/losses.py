@@ -26,6 +26,8 @@ def _losses(backward=False):
 
 
 _X, _C, _LABELS = f32(2, 3), ones(3), i32(0, 1)
+# A logit of -inf takes its class out.
+_MASKED = np.array([[0, -np.inf, 1], [-np.inf, 2, -np.inf]], F32)
 _FAR = np.array([[-1000, 0, 1000], [88, 89, 90]], F32)
 
 
@@ -44,6 +46,9 @@ ROWS = {
         _losses(),
         (
             sample(_FAR, i32(0, 2), _C, smoothing=0.0),
+            sample(_MASKED, i32(2, 1), f32(3), smoothing=0.0),
+            sample(_MASKED, i32(1, 1), _C, smoothing=0.0),
+            sample(_MASKED, i32(2, 1), _C, smoothing=0.1),
             sample(f32(0, 3), i32(), _C, smoothing=0.1),
             sample(f32(2, 3000), i32(0, 2999), ones(3000), smoothing=0.1),
         ),
@@ -56,7 +61,11 @@ ROWS = {
     ),
     "cross_entropy_backward": Row(
         _losses(backward=True),
-        (sample(ones(2), _FAR, i32(0, 2), _C, smoothing=0.0),),
+        (
+            sample(ones(2), _FAR, i32(0, 2), _C, smoothing=0.0),
+            sample(ones(2), _MASKED, i32(2, 1), f32(3), smoothing=0.0),
+            sample(ones(2), _MASKED, i32(2, 1), _C, smoothing=0.1),
+        ),
         bounds.cross_entropy_backward,
         wrong=(
             *_misfits(ones(2)),
