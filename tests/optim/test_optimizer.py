@@ -81,6 +81,26 @@ def test_state_has_names_from_the_start():
     assert list(optim.SGD(Bowl().parameters(), 0.5).state_dict()) == ["lr", "weight_decay"]
 
 
+def test_the_limit_of_clipping_is_part_of_the_state():
+    bowl, twin = Bowl(), Bowl()
+    optimizer, other = (optim.SGD(b.parameters(), 0.1, max_norm=0.3) for b in (bowl, twin))
+    step = te.compile(lambda: other.minimize(twin()))
+    step()
+    twin.load_state_dict(bowl.state_dict())
+    optimizer.set_rate("max_norm", 0.01)
+    other.load_state_dict(optimizer.state_dict())
+    steps(bowl, optimizer, 2)
+    step()
+    step()
+    assert twin.values().tobytes() == bowl.values().tobytes()
+    assert other.rate("max_norm") == np.float32(0.01)
+    plain = optim.SGD(twin.parameters(), 0.1)
+    with pytest.raises(DataError, match="SGD.load_state_dict: unknown max_norm$"):
+        plain.load_state_dict(other.state_dict())
+    with pytest.raises(DataError, match="SGD.load_state_dict: missing max_norm$"):
+        other.load_state_dict(plain.state_dict())
+
+
 def test_what_is_frozen_has_moments_once_it_is_trained():
     bowl = Bowl()
     bowl.b.requires_grad_(False)
@@ -173,7 +193,7 @@ def test_changing_a_rate_never_plans_again(kind, monkeypatch):
     for lr in (0.5, 0.0, 1e-30):
         before = bowl.values()
         for rate in optimizer.rates:
-            optimizer.set_rate(rate, lr)
+            optimizer.set_rate(rate, lr or (1.0 if rate == "max_norm" else 0.0))
         steps(bowl, optimizer, 1)
         recorded()
         assert (lr == 0) == np.array_equal(bowl.values(), before) or lr == 1e-30

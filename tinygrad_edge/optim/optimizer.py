@@ -33,6 +33,7 @@ class Optimizer:
         Name and first value of each rate, in the order of the update op's `hyper` input.
     max_norm : float, optional
         Scale all gradients down so that their global L2 norm is at most this (Pascanu et al. 2013).
+        Given, it is a rate like the others: it may be changed, and is part of the state.
 
     Attributes
     ----------
@@ -59,13 +60,12 @@ class Optimizer:
                 raise TypeError(
                     f"{type(self).__name__}: expected parameters, got {type(p).__name__}"
                 )
-        if max_norm is not None and not max_norm > 0:
-            raise ValueError(f"{type(self).__name__}: max_norm must be positive, got {max_norm}")
-        for name, rate in rates.items():
-            self._check_rate(name, rate)
-        self.rates = tuple(rates)
-        self._rates = np.array(list(rates.values()), np.float64)
-        self._max_norm = None if max_norm is None else np.array(max_norm, np.float32)
+        self.rates = tuple(rates) + (() if max_norm is None else ("max_norm",))
+        self._rates = np.zeros(len(rates), np.float64)
+        self._max_norm = np.zeros((), np.float32)
+        for name, rate in {**rates, "max_norm": max_norm}.items():
+            if rate is not None:
+                self.set_rate(name, rate)
         self.state: dict[str, Cell] = {}
         self._names: dict[Cell, str] = {}
         self._name_parameters()
@@ -88,12 +88,16 @@ class Optimizer:
 
     def rate(self, name: str) -> float:
         """Give a rate by name."""
-        return float(self._rates[self.rates.index(name)])
+        return self._place(name).item()
 
     def set_rate(self, name: str, rate: float) -> None:
         """Change a rate from the next step on."""
         self._check_rate(name, rate)
-        self._rates[self.rates.index(name)] = rate
+        self._place(name)[...] = rate
+
+    def _place(self, name: str) -> np.ndarray:
+        """Where plans read a rate."""
+        return self._max_norm if name == "max_norm" else self._rates[self.rates.index(name), ...]
 
     def _check_rate(self, name: str, rate: float) -> None:
         if not 0 <= rate < float("inf"):
@@ -104,6 +108,8 @@ class Optimizer:
             raise ValueError(
                 f"{type(self).__name__}: {name} must be below {self.limits[name]}, got {rate}"
             )
+        if name == "max_norm" and rate == 0:
+            raise ValueError(f"{type(self).__name__}: max_norm must be positive, got {rate}")
 
     @property
     def lr(self) -> float:
@@ -238,7 +244,7 @@ class Optimizer:
         with marked(part="update", constant=False):
             hyper = new_input(TensorType(self._rates.shape, float64), self._rates)
             scale = None
-            if self._max_norm is not None:
+            if "max_norm" in self.rates:
                 limit = new_input(TensorType((), float32), self._max_norm)
                 scale, _ = clip_scale([g for _, g in found], limit)
             self.begin()
