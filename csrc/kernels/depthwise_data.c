@@ -123,7 +123,7 @@ static int64_t depthwise_conv2d_backward_data_f32(void *const *operand, const vo
     depthwise_walk w = make_depthwise(operand, p, p->c);
     const int64_t height = (p->h - 1 + p->pad_h) / p->stride_h - p->pad_h / p->stride_h + 1;
     const int64_t width = (p->w - 1 + p->pad_w) / p->stride_w - p->pad_w / p->stride_w + 1;
-    if (!plan_tiles(&w.tiles, p, height, width))
+    if (w.multiplier == 0 || !plan_tiles(&w.tiles, p, height, width)) /* without outputs there is no phase to store */
         return run_depthwise(&w, depthwise_data_plain);
     if (w.dense && w.multiplier == 1)
         return run_depthwise(&w, depthwise_data_dense);

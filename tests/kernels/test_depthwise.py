@@ -41,7 +41,7 @@ def geometries(draw):
         for low, room in zip(reach, (9, 40), strict=True)
     )
     counts = draw(st.integers(0, 3)), draw(st.integers(1, 3))
-    return geometry(*counts, size, window, stride, pad, dilation, draw(st.integers(1, 2)))
+    return geometry(*counts, size, window, stride, pad, dilation, draw(st.integers(0, 2)))
 
 
 class Images:
@@ -112,6 +112,7 @@ LARGE = {
     "wide": geometry(1, 2, (5, 700), (3, 3), (1, 2), (1, 1)),
     "dilated beyond a tile": geometry(1, 2, (60, 60), (3, 3), pad=(25, 25), dilation=(25, 40)),
     "a large window": geometry(1, 2, (20, 20), (9, 9), pad=(4, 4), multiplier=2),
+    "no outputs": geometry(2, 2, (40, 40), (3, 3), (2, 2), multiplier=0),
     "stride 3": geometry(3, 2, (40, 40), (3, 3), (3, 3)),
 }
 
