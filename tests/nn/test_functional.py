@@ -79,6 +79,14 @@ WRONG = {
     ),
     "conv2d, stride": (lambda: F.conv2d(IMAGE, KERNEL, stride=(1, 2, 3)), "stride must be an int"),
     "conv2d, padding": (lambda: F.conv2d(IMAGE, KERNEL, padding=0.5), "padding must be an int"),
+    "conv2d, groups that do not divide": (
+        lambda: F.conv2d(IMAGE, np.ones((3, 1, 3, 3)), groups=3),
+        "^conv2d: 4 channels in 3 groups need weights",
+    ),
+    "conv2d, channels of a group": (
+        lambda: F.conv2d(IMAGE, np.ones((4, 2, 3, 3)), groups=4),
+        "^conv2d: 4 channels in 4 groups need weights",
+    ),
     "adaptive_avg_pool2d, size": (
         lambda: F.adaptive_avg_pool2d(IMAGE, 0),
         r"adaptive_avg_pool2d: cannot make \[0, 0\] pixels of \[1, 4, 6, 6\]",

@@ -257,21 +257,21 @@ _DENSE = _family("conv2d")
 _DEPTHWISE = _family("depthwise_conv2d")
 
 
-def _choose(w_shape: tuple[int, ...], groups: int) -> tuple[Op, Op, Op]:
-    """Depthwise where each group has one input channel and there is more than one group."""
-    return _DEPTHWISE if groups > 1 and len(w_shape) == 4 and w_shape[1] == 1 else _DENSE
+def _choose(x: tuple[int, ...], w: tuple[int, ...], groups: int) -> tuple[Op, Op, Op]:
+    """Depthwise where each of several channels is a group of its own, by the shapes of x and w."""
+    return _DEPTHWISE if groups > 1 and (x[1:2], w[1:2]) == ((groups,), (1,)) else _DENSE
 
 
 def _conv(x: Value, w: Value, attrs: dict) -> Value:
-    return emit(_choose(w.shape, attrs["groups"])[0], x, w, **attrs).outputs[0]
+    return emit(_choose(x.shape, w.shape, attrs["groups"])[0], x, w, **attrs).outputs[0]
 
 
 def _data(gy: Value, w: Value, shape: tuple[int, ...], attrs: dict) -> Value:
-    return emit(_choose(w.shape, attrs["groups"])[1], gy, w, shape=shape, **attrs).outputs[0]
+    return emit(_choose(shape, w.shape, attrs["groups"])[1], gy, w, shape=shape, **attrs).outputs[0]
 
 
 def _weights(x: Value, gy: Value, shape: tuple[int, ...], attrs: dict) -> Value:
-    return emit(_choose(shape, attrs["groups"])[2], x, gy, shape=shape, **attrs).outputs[0]
+    return emit(_choose(x.shape, shape, attrs["groups"])[2], x, gy, shape=shape, **attrs).outputs[0]
 
 
 def conv2d(
