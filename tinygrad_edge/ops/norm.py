@@ -296,6 +296,8 @@ _APPLY = register(
         inplace=((0, 0),),
     )
 )
+#: A channel's sums are complete before its first gradient is written.
+_BACKWARD_INPLACE = ((0, 0), (0, 1))
 _BACKWARD = register(
     Op(
         "batch_norm_backward",
@@ -304,6 +306,7 @@ _BACKWARD = register(
         decompose=_decompose_backward,
         kernel=_kernel(1),
         flops=lambda node: 10 * node.inputs[1].size,
+        inplace=_BACKWARD_INPLACE,
     )
 )
 _ACTIVATED_BACKWARD = register(
@@ -314,6 +317,7 @@ _ACTIVATED_BACKWARD = register(
         decompose=_decompose_activated_backward,
         kernel=_kernel(1),
         flops=lambda node: 14 * node.inputs[1].size,
+        inplace=_BACKWARD_INPLACE,
     )
 )
 _NORM = register(
