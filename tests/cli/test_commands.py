@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli import tiny
+from cli import photos, tiny
 from cli.process import SMALL, run
 
 from tinygrad_edge.cli import COMMANDS, build_parser
@@ -95,13 +95,15 @@ def test_module_runs_as_a_program(tmp_path):
     assert all(name in out for name in ("train", "eval", "plan", "doctor"))
 
 
-def shown(words, folder, **environment):
-    """What a terminal gets from a command."""
+def shown(words, folder, stdout=None, **environment):
+    """What a terminal gets from a command, all of it or what does not go to another stdout."""
     pty = pytest.importorskip("pty")
     leader, follower = pty.openpty()
     command = [sys.executable, tiny.__file__, *words]
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "120", **environment}
-    process = subprocess.Popen(command, cwd=folder, stdout=follower, stderr=follower, env=env)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=stdout or follower, stderr=follower, env=env
+    )
     os.close(follower)
     out = b""
     try:
@@ -119,6 +121,21 @@ def test_terminal_shows_a_bar(tmp_path):
     out = shown(["train", *SMALL, "--out", "run"], tmp_path)
     assert "<escape>" in out and "33/33" in out
     assert "test accuracy" in out.rstrip().splitlines()[-1]
+
+
+def test_terminal_shows_how_far_it_is_and_a_file_gets_the_lines(tmp_path):
+    pytest.importorskip("rich")
+    pictures = photos.make_folder(tmp_path / "shapes", each=10)
+    words = ("--model", "tiny", "--size", "8", "--epochs", "1", "--out", "run")
+    assert "reading shapes" in shown(["train", str(pictures), *words], tmp_path)
+    for command, bar in (
+        ("eval run", "testing"),
+        ("predict run shapes/discs/001.jpg", "predicting"),
+    ):
+        path = tmp_path / f"{bar}.txt"
+        with open(path, "w") as file:
+            assert bar in shown(command.split(), tmp_path, stdout=file)
+        assert "<escape>" not in path.read_text() and "discs" in path.read_text()
 
 
 def test_terminal_without_rich_gets_plain_lines_and_a_hint(tmp_path):

@@ -107,8 +107,10 @@ def test_without_matplotlib_there_is_a_hint_and_no_picture(command, monkeypatch,
 
 
 def test_picture_is_a_png(tmp_path):
-    assert curves.draw(tmp_path / "c.png", [EpochResult(1, 11, 2.0, 0.5, 1.0, 1.0, 1)])
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    for validation in (None, 0.5):
+        epochs = [EpochResult(1, 11, 2.0, 0.5, 1.0, 1.0, 1, validation)]
+        assert curves.draw(tmp_path / "c.png", epochs)
+        assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_eval_gives_the_same_accuracy(trained, command):

@@ -22,11 +22,16 @@ def draw(path: Path, epochs: Sequence[EpochResult]) -> bool:
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     numbers = [result.epoch for result in epochs]
     curves = {
-        "training loss": [result.loss for result in epochs],
-        "test accuracy": [result.accuracy for result in epochs],
+        "loss": {"training": [result.loss for result in epochs]},
+        "accuracy": {"test": [result.accuracy for result in epochs]},
     }
-    for axes, (name, values) in zip(figure.subplots(1, 2), curves.items(), strict=True):
-        axes.plot(numbers, values, marker="." if len(numbers) < 40 else "")
+    validation = [result.val_accuracy for result in epochs if result.val_accuracy is not None]
+    if validation:
+        curves["accuracy"]["validation"] = validation
+    for axes, (name, parts) in zip(figure.subplots(1, 2), curves.items(), strict=True):
+        for part, values in parts.items():
+            axes.plot(numbers, values, marker="." if len(numbers) < 40 else "", label=part)
+        axes.legend()
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

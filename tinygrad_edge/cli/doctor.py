@@ -20,7 +20,11 @@ from ..runtime import _ffi
 
 __all__ = ["add"]
 
-EXTRAS = {"rich": "progress bars", "matplotlib": "curves.png", "PIL": "pictures of one's own"}
+EXTRAS = {
+    "rich": "progress bars and tables",
+    "matplotlib": "curves.png and confusion.png",
+    "PIL": "pictures of one's own",
+}
 
 
 def add(commands: Any) -> None:
