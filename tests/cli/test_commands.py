@@ -39,7 +39,7 @@ def test_plan_takes_size_classes_and_optimizer(command):
 def test_doctor_names_everything(command):
     code, out, err = command("doctor")
     assert (code, err) == (0, "")
-    for name in ("Python", "NumPy", "compiled kernels", "runtime", "data", "rich", "matplotlib"):
+    for name in ("Python", "NumPy", "compiled kernels", "runtime", "data", "energy", "rich"):
         assert any(line.startswith(f"{name} ") for line in out.splitlines())
 
 

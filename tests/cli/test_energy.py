@@ -1,10 +1,14 @@
 """Energy from a made-up /sys/class: counters that wrap, sensors of power, what is no sensor."""
 
+import json
 import threading
 
 import pytest
+from cli.process import SMALL
 
-from tinygrad_edge.cli import energy
+from tinygrad_edge.cli import energy, loop
+from tinygrad_edge.cli.training import Training
+from tinygrad_edge.runtime import Stopped
 
 
 def write(folder, **files):
@@ -186,3 +190,51 @@ def test_a_thread_samples_while_the_work_goes_on(monkeypatch):
     calls = source.calls
     assert not meter._thread.is_alive()
     assert meter.joules() == calls  # the call of restart counts for nothing, this one counts
+
+
+# ---- in a run ----
+
+
+class Steady:
+    """Two and a half joules a sample, and a run takes one sample an epoch."""
+
+    def joules(self):
+        return 2.5
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    monkeypatch.setattr(energy, "PERIOD", 1e6)
+    monkeypatch.setattr(loop, "meter", lambda: energy.Meter("steady", [Steady()]))
+
+
+def rows(folder):
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line).get("joules") for line in lines]
+
+
+def test_metrics_have_the_joules_of_each_epoch(measured, command, tmp_path):
+    code, out, _ = command("train", *SMALL, "--out", "run")
+    assert code == 0 and rows(tmp_path) == [2.5] * 3
+    assert [line for line in out.splitlines() if line.endswith(" s  2.5 J")]
+
+
+def test_metrics_of_other_machines_do_not_speak_of_energy(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(loop, "meter", lambda: energy.meter(tmp_path))
+    assert command("train", *SMALL, "--out", "run")[0] == 0
+    assert "joules" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_an_epoch_in_two_processes_has_no_joules(measured, command, monkeypatch, tmp_path):
+    steps = iter(range(100))
+
+    def stop_in_the_second_epoch(*_):
+        if next(steps) == 15:
+            raise Stopped
+        return 1.0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "run_step", stop_in_the_second_epoch)
+        assert command("train", *SMALL, "--out", "run")[0] == 130
+    assert command("train", "--resume", "run")[0] == 0
+    assert rows(tmp_path) == [2.5, None, 2.5]

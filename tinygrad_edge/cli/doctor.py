@@ -17,6 +17,7 @@ from .. import runtime
 from ..data._folders import download_root, given_root
 from ..errors import TinygradEdgeError
 from ..runtime import _ffi
+from .energy import meter
 
 __all__ = ["add"]
 
@@ -33,8 +34,8 @@ def add(commands: Any) -> None:
         "doctor",
         help="show what this installation has, and what would help",
         description=(
-            "Print versions, runtime, instruction set, threads, data folders and extras; where "
-            "something is missing, what would help."
+            "Print versions, runtime, instruction set, threads, data folders, energy sensors and "
+            "extras; where something is missing, what would help."
         ),
     )
     parser.set_defaults(run=run)
@@ -63,6 +64,7 @@ def _findings() -> Iterator[tuple[str, str]]:
         yield "data", _data_folder()
     except (TinygradEdgeError, OSError) as error:
         yield "data", str(error)
+    yield "energy", meter().name or "no sensor that can be read (RAPL is mostly for root alone)"
     for module, use in EXTRAS.items():
         remedy = "" if find_spec(module) else "absent; pip install 'tinygrad-edge[cli]'"
         yield module, f"{remedy or 'there'} (for {use})"

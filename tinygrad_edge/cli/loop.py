@@ -7,6 +7,7 @@ import time
 
 from ..errors import NonFiniteError
 from ..runtime import Stopped, stopping
+from .energy import Meter, meter
 from .record import EpochResult, Progress, Record
 from .report import Bar
 from .run import Run
@@ -55,19 +56,26 @@ def train(training: Training, files: Run, record: Record, bar: Bar, interrupts: 
     """Run all that is left to run; gives whether it came to its end."""
     progress = record.progress
     try:
-        with stopping(lambda: interrupts.asked):
+        with stopping(lambda: interrupts.asked), meter() as energy:
             while not finished(training, progress):
-                _run_epoch(training, files, record, bar, interrupts)
+                _run_epoch(training, files, record, bar, interrupts, energy)
     except Stopped:  # between steps, or within a step or a test that will be begun again
         files.save(training.state, record)
     return finished(training, progress)
 
 
 def _run_epoch(
-    training: Training, files: Run, record: Record, bar: Bar, interrupts: Interrupts
+    training: Training,
+    files: Run,
+    record: Record,
+    bar: Bar,
+    interrupts: Interrupts,
+    energy: Meter,
 ) -> None:
     progress, settings = record.progress, training.settings
     epoch = len(progress.epochs) + 1
+    whole = progress.batch == 0  # what an earlier process spent on the epoch is not known
+    energy.restart()
     begun, last_save = time.perf_counter(), time.monotonic()
     for images, labels in training.batches(epoch - 1, progress.batch):
         interrupts.heed()
@@ -86,8 +94,9 @@ def _run_epoch(
         if time.monotonic() - last_save >= SAVE_SECONDS:
             files.save(training.state, record)
             last_save = time.monotonic()
+    joules = energy.joules() if whole else None
     interrupts.heed()
-    result = _end_epoch(training, progress)
+    result = _end_epoch(training, progress, joules)
     files.append(result)
     if result.val_accuracy is not None and result is progress.best:
         files.save_best(training.model, record)
@@ -97,7 +106,7 @@ def _run_epoch(
         interrupts.heed()
 
 
-def _end_epoch(training: Training, progress: Progress) -> EpochResult:
+def _end_epoch(training: Training, progress: Progress, joules: float | None) -> EpochResult:
     """Test the model, and go on to the next epoch."""
     steps, dataset, batch = training.epoch_steps, training.dataset, training.settings.batch
     result = EpochResult(
@@ -109,6 +118,7 @@ def _end_epoch(training: Training, progress: Progress) -> EpochResult:
         step_ms=round(1e3 * progress.seconds / steps, 3),
         peak_bytes=training.plan().peak_bytes,
         val_accuracy=None if dataset.val is None else training.accuracy(dataset.val, batch),
+        joules=None if joules is None else round(joules, 3),
     )
     progress.epochs.append(result)
     progress.batch, progress.loss, progress.seconds = 0, 0.0, 0.0

@@ -81,8 +81,9 @@ class EpochResult:
     """What an epoch has measured: a line of the metrics.
 
     ``loss`` is the mean of its steps, ``accuracy`` that on the test part afterwards, and
-    ``val_accuracy`` on the validation part; ``seconds`` and ``step_ms`` include the making of
-    batches; ``peak_bytes`` is the plan's. What is not measured is None, and absent in files.
+    ``val_accuracy`` on the validation part; ``seconds``, ``step_ms`` and ``joules`` include the
+    making of batches; ``peak_bytes`` is the plan's. What is not measured is None, and absent in
+    files.
     """
 
     epoch: int
@@ -93,12 +94,14 @@ class EpochResult:
     step_ms: float
     peak_bytes: int
     val_accuracy: float | None = None
+    joules: float | None = None
 
     def __str__(self) -> str:
+        energy = "" if self.joules is None else f"  {self.joules:.1f} J"
         validation = "" if self.val_accuracy is None else f"validation {self.val_accuracy:.4f}  "
         return (
             f"loss {self.loss:.4f}  {validation}test accuracy {self.accuracy:.4f}  "
-            f"{self.step_ms:.2f} ms/step  {self.seconds:.1f} s"
+            f"{self.step_ms:.2f} ms/step  {self.seconds:.1f} s{energy}"
         )
 
     def measured(self) -> dict[str, Any]:
