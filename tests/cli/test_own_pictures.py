@@ -222,6 +222,14 @@ def test_eval_shows_a_table_and_puts_the_picture_where_it_is_told(trained, comma
     assert not (tmp_path / "run" / "confusion.png").exists()
 
 
+def test_eval_that_cannot_draw_says_so_and_gives_the_numbers(trained, command):
+    code, out, _ = command("eval", "run", "--out", "nowhere")
+    assert code == 0
+    *_, why, last = out.splitlines()
+    assert why == "no confusion.png: cannot write nowhere/confusion.png: No such file or directory"
+    assert last == trained.splitlines()[-1]
+
+
 def test_eval_without_extras_gives_the_recalls(trained, command, monkeypatch):
     for module in ("rich.box", "rich.console", "rich.table", "matplotlib.figure"):
         monkeypatch.setitem(__import__("sys").modules, module, None)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import data
 from ..data._progress import progress
-from ..errors import DataError
+from ..errors import DataError, FileError
 from ..runtime import set_threads
 from . import confusion
 from .arguments import DATA, count
@@ -78,11 +78,7 @@ def run(args: argparse.Namespace) -> int:
         f"{record.settings.model} of {files.snapshot} on {len(test)} test images of {dataset.name}"
     )
     _detail(report, counts, dataset.class_names)
-    picture = Path(args.out or files.folder) / PICTURE
-    if confusion.draw(picture, counts, dataset.class_names):
-        report.line(f"confusion matrix: {picture}")
-    else:
-        report.line(f"no {PICTURE}: drawing needs matplotlib (pip install 'tinygrad-edge[cli]')")
+    _draw(report, Path(args.out or files.folder) / PICTURE, counts, dataset.class_names)
     accuracy = float(np.trace(counts)) / len(test)
     report.line(f"test accuracy {accuracy:.4f}")
     recall = dict(zip(dataset.class_names, confusion.recall(counts), strict=True))
@@ -98,6 +94,17 @@ def _detail(report: Report, counts: np.ndarray, names: Sequence[str]) -> None:
     report.line("(a table needs rich: pip install 'tinygrad-edge[cli]')")
     for name, found in zip(names, confusion.recall(counts), strict=True):
         report.line(f"recall {'none' if found is None else f'{found:.4f}'}  {name}")
+
+
+def _draw(report: Report, picture: Path, counts: np.ndarray, names: Sequence[str]) -> None:
+    """Draw the matrix; the numbers are told also where it cannot be drawn."""
+    try:
+        drawn = confusion.draw(picture, counts, names)
+    except FileError as error:
+        report.line(f"no {PICTURE}: {error}")
+        return
+    remedy = "drawing needs matplotlib (pip install 'tinygrad-edge[cli]')"
+    report.line(f"confusion matrix: {picture}" if drawn else f"no {PICTURE}: {remedy}")
 
 
 def _text(shape: Sequence[int], names: Sequence[str]) -> str:
