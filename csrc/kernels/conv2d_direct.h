@@ -9,39 +9,49 @@
 #include "conv2d.h"
 
 typedef struct {
-    band_cut bands;
+    int in_place;     /* a grid that reads the image as it is needs no slab, */
+    int64_t points;   /* and a band is any stretch of so many grid points; */
+    band_cut cut;     /* else it is one of these */
+    int64_t bands;
     int64_t c_block;                  /* channels packed at a time */
     int64_t part, parts;              /* the outputs are cut where there are few bands */
     int64_t items, per_chunk, chunks; /* an item is a group, a part and a band */
-    int in_place; /* a grid that reads the image as it is needs no slab */
     int64_t slab_floats, a_floats, b_floats, floats; /* for one worker */
 } correlation_cut;
 
-/* Cut from the shape alone. Where the weights fit one A block they are packed once for the bands of a chunk; else they are packed again for
- * each band, which a wide band pays for. */
+/* Cut from the shape alone. A wide band pays for packing the weights again for each, and lets whole stretches of the output be written;
+ * its packed columns should stay in the second-level cache, and there should be a band for each chunk. */
 static correlation_cut cut_correlation(const correlation *p)
 {
     correlation_cut cut;
     int64_t taps = max_i64(tap_count(&p->window), 1);
     cut.c_block = even_block(p->channels, max_i64(KC / taps, 1), 1);
     int64_t k_block = cut.c_block * taps;
-    int64_t most = p->channels <= cut.c_block && p->outputs <= OUT_BLOCK ? BAND : WIDE_BAND;
-    cut.bands = cut_bands(&p->window, k_block <= KC ? most : max_i64(KC * most / k_block, 32));
+    int64_t points = p->window.n * p->window.h.grid * p->window.w.grid;
+    int64_t least = p->channels <= cut.c_block && p->outputs <= OUT_BLOCK ? BAND : 2 * BAND;
+    int64_t most = min_i64(min_i64(BAND_FLOATS / max_i64(k_block, 1), WIDE_BAND), max_i64(points / CHUNKS, least));
+    cut.in_place = is_plain(&p->window);
+    if (cut.in_place) {
+        cut.points = even_block(points, most, COLUMN_MULTIPLE);
+        cut.bands = ceil_div(points, cut.points);
+    } else {
+        cut.cut = cut_bands(&p->window, max_i64(most, 32));
+        cut.points = cut.cut.rows * cut.cut.width;
+        cut.bands = cut.cut.row_bands * cut.cut.column_bands;
+    }
 
-    int64_t bands = cut.bands.row_bands * cut.bands.column_bands, points = cut.bands.rows * cut.bands.width;
-    int64_t flops = 2 * points * p->outputs * max_i64(p->channels, 1) * taps;
-    int64_t parts = min_i64(ceil_div(CHUNKS, max_i64(p->groups * bands, 1)), max_i64(flops / CHUNK_FLOPS, 1));
+    int64_t flops = 2 * cut.points * p->outputs * max_i64(p->channels, 1) * taps;
+    int64_t parts = min_i64(ceil_div(CHUNKS, max_i64(p->groups * cut.bands, 1)), max_i64(flops / CHUNK_FLOPS, 1));
     cut.part = even_block(p->outputs, max_i64(ceil_div(p->outputs, parts), 1), ROW_MULTIPLE);
     cut.parts = ceil_div(p->outputs, cut.part);
-    cut.items = p->groups * cut.parts * bands;
+    cut.items = p->groups * cut.parts * cut.bands;
     cut.per_chunk = max_i64(CHUNK_FLOPS / max_i64(flops / max_i64(cut.parts, 1), 1), cut.items / (4 * CHUNKS));
     cut.per_chunk = max_i64(min_i64(cut.per_chunk, cut.items), 1);
     cut.chunks = ceil_div(cut.items, cut.per_chunk);
 
-    cut.in_place = is_plain(&p->window);
-    cut.slab_floats = cut.in_place ? 0 : slab_floats(&p->window, &cut.bands, cut.c_block);
+    cut.slab_floats = cut.in_place ? 0 : slab_floats(&p->window, &cut.cut, cut.c_block);
     cut.a_floats = packed_floats(min_i64(cut.part, OUT_BLOCK), k_block);
-    cut.b_floats = packed_floats(round_up(points, COLUMN_MULTIPLE), k_block);
+    cut.b_floats = packed_floats(round_up(cut.points, COLUMN_MULTIPLE), k_block);
     cut.floats = cut.slab_floats + cut.a_floats + cut.b_floats;
     return cut;
 }
@@ -49,16 +59,18 @@ static correlation_cut cut_correlation(const correlation *p)
 /* Columns [lane, lane + count) of a panel: contiguous in the slab (or the image), out_w apart in the output. */
 typedef struct { int64_t lane, count, slab, out; } run;
 
-/* The runs of a band, panel after panel; slab_gap is what lies between samples besides their rows. */
+/* The runs of a band, panel after panel. */
 typedef struct {
     run runs[WIDE_BAND + WIDE_BAND / NR + 1];
     int64_t first[WIDE_BAND / NR + 2]; /* of each panel's runs, and the end */
 } band_runs;
 
-static void find_runs(band_runs *found, const correlation *p, const band *b, int64_t slab_row, int64_t slab_gap)
+/* `columns` grid points from point `start` of the band's first row on. Rows of the slab (or the image) are slab_row apart, and slab_gap more
+ * between samples. */
+static void find_runs(band_runs *found, const correlation *p, const band *b, int64_t start, int64_t columns, int64_t slab_row,
+                      int64_t slab_gap)
 {
-    int64_t sample = b->row / p->window.h.grid, g = b->row % p->window.h.grid, q = 0, slab = 0;
-    int64_t columns = b->rows * b->width, count = 0;
+    int64_t sample = b->row / p->window.h.grid, g = b->row % p->window.h.grid, q = start, slab = 0, count = 0;
     for (int64_t panel = 0; panel * NR < columns; panel++) {
         found->first[panel] = count;
         int64_t end = min_i64(columns - panel * NR, NR);
@@ -138,9 +150,7 @@ static void multiply_panel(float *out, const correlation *p, const float *a, con
 /* `again` says that the item before, on the same workspace, had the same weights. */
 static void correlate_item(const correlation *p, const correlation_cut *cut, int64_t item, int again, float *workspace)
 {
-    int64_t bands = cut->bands.row_bands * cut->bands.column_bands;
-    int64_t group = item / bands / cut->parts, part = item / bands % cut->parts;
-    band b = band_at(&p->window, &cut->bands, item % bands);
+    int64_t group = item / cut->bands / cut->parts, part = item / cut->bands % cut->parts;
     int64_t m0 = part * cut->part, outputs = min_i64(p->outputs - m0, cut->part);
 
     const float *source = p->source + group * p->channels * p->window.c_stride;
@@ -148,17 +158,23 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
     float *out = p->out + (group * p->outputs + m0) * p->out_c;
     float *slab = workspace, *a = slab + cut->slab_floats, *panels = a + cut->a_floats;
 
-    const axis *h = &p->window.h;
-    slab_shape s = band_slab(&p->window, &b);
-    int64_t gap = h->extra * s.row;
-    if (cut->in_place) {
-        s.row = p->window.w.size;
-        gap = p->window.n_stride - h->size * s.row;
-        source += b.row / h->grid * p->window.n_stride + b.row % h->grid * s.row + b.q;
-    }
+    const axis *h = &p->window.h, *w = &p->window.w;
+    band b;
+    slab_shape s = {0};
     band_runs found;
-    find_runs(&found, p, &b, s.row, gap);
-    int64_t columns = b.rows * b.width;
+    int64_t columns;
+    if (cut->in_place) {
+        int64_t plane = h->grid * w->grid, first = item % cut->bands * cut->points;
+        b = (band){first / w->grid, 0, 0, w->grid};
+        columns = min_i64(cut->points, p->window.n * plane - first);
+        source += first / plane * p->window.n_stride + b.row % h->grid * w->grid;
+        find_runs(&found, p, &b, first % w->grid, columns, w->grid, p->window.n_stride - plane);
+    } else {
+        b = band_at(&p->window, &cut->cut, item % cut->bands);
+        s = band_slab(&p->window, &b);
+        columns = b.rows * b.width;
+        find_runs(&found, p, &b, 0, columns, s.row, h->extra * s.row);
+    }
     int packed = again && p->channels <= cut->c_block && outputs <= OUT_BLOCK;
 
     int64_t c0 = 0;
@@ -179,12 +195,13 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
             int64_t rows = min_i64(outputs - block, OUT_BLOCK);
             for (int64_t i = 0; i < rows && !packed; i += MR)
                 pack_weights(a + i * k_count, weights + (block + i) * p->w_output + c0 * p->w_channel, p, min_i64(rows - i, MR), channels);
-            for (int64_t j = 0; j < columns; j += NR) {
-                const int64_t *first = &found.first[j / NR];
-                for (int64_t i = 0; i < rows; i += MR)
+            /* Rows outside: some rows of the output are written from one end to the other, which the memory likes better. */
+            for (int64_t i = 0; i < rows; i += MR)
+                for (int64_t j = 0; j < columns; j += NR) {
+                    const int64_t *first = &found.first[j / NR];
                     multiply_panel(out + (block + i) * p->out_c, p, a + i * k_count, panels + j * k_count, min_i64(rows - i, MR), k_count,
                                    found.runs + first[0], found.runs + first[1], c0 > 0);
-            }
+                }
         }
         c0 += cut->c_block;
     } while (c0 < p->channels);
@@ -200,10 +217,9 @@ static void correlate_chunk(void *context, int64_t chunk)
 {
     const correlation_job *job = context;
     int64_t first = chunk * job->cut.per_chunk, end = min_i64(first + job->cut.per_chunk, job->cut.items);
-    int64_t bands = job->cut.bands.row_bands * job->cut.bands.column_bands;
     float *workspace = job->workspace + tge_worker() * job->cut.floats;
     for (int64_t item = first; item < end; item++)
-        correlate_item(job->p, &job->cut, item, item > first && item % bands != 0, workspace);
+        correlate_item(job->p, &job->cut, item, item > first && item % job->cut.bands != 0, workspace);
 }
 
 static void correlate_direct(const correlation *p, float *workspace)

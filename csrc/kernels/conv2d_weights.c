@@ -3,11 +3,26 @@
  *     gw[k][channel, tap] = sum over grid points of gy[k][point] * x[channel][what tap reads at point]
  */
 #include "conv2d_weights_direct.h"
+#include "conv2d_weights_rows.h"
 #include "conv2d_weights_winograd.h"
 
-static weights_job cut_weights(const tge_conv2d_params *p)
+/* The ways to compute it, the first that suits the shape. */
+static const struct {
+    int (*suits)(const tge_conv2d_params *);
+    weights_job (*cut)(const tge_conv2d_params *);
+    void (*item)(const weights_job *, int64_t, float *);
+} ways[] = {
+    {suits_winograd_weights, cut_weights_winograd, weights_item_winograd},
+    {suits_rows, cut_weights_rows, weights_item_rows},
+    {suits_any, cut_weights_direct, weights_item_direct},
+};
+
+static int way_of(const tge_conv2d_params *p)
 {
-    return suits_winograd_weights(p) ? cut_weights_winograd(p) : cut_weights_direct(p);
+    int way = 0;
+    while (!ways[way].suits(p))
+        way++;
+    return way;
 }
 
 /* Copies of gw before the workers' parts. */
@@ -20,15 +35,15 @@ static void weights_chunk(void *context, int64_t chunk)
 {
     const weights_job *job = context;
     int64_t first = chunk * job->per_chunk, end = min_i64(first + job->per_chunk, job->items);
-    int is_winograd = suits_winograd_weights(job->p);
+    int way = way_of(job->p);
     float *workspace = job->workspace + partial_floats(job) + tge_worker() * job->floats;
     for (int64_t item = first; item < end; item++)
-        (is_winograd ? weights_item_winograd : weights_item_direct)(job, item, workspace);
+        ways[way].item(job, item, workspace);
 }
 
 static int64_t conv2d_backward_weights_f32(void *const *operand, const void *params)
 {
-    weights_job job = cut_weights(params);
+    weights_job job = ways[way_of(params)].cut(params);
     job.gw = operand[0];
     job.image = operand[1];
     job.gy = operand[2];
@@ -50,6 +65,6 @@ static int64_t conv2d_backward_weights_f32(void *const *operand, const void *par
 
 static int64_t conv2d_backward_weights_f32_workspace(const void *params, int32_t threads)
 {
-    weights_job job = cut_weights(params);
+    weights_job job = ways[way_of(params)].cut(params);
     return (partial_floats(&job) + workers_used(job.chunks, threads) * job.floats) * (int64_t)sizeof(float);
 }

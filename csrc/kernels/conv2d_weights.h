@@ -22,6 +22,45 @@ typedef struct {
 
 static int64_t gw_size(const weights_job *job) { return job->p->k * job->channels * tap_count(&job->window); }
 
+/* As many as are worth it. */
+static int64_t items_wanted(const weights_job *job)
+{
+    return min_i64(CHUNKS, ceil_div(2 * job->p->n * job->p->p * job->p->q * gw_size(job), CHUNK_FLOPS));
+}
+
+static weights_job make_weights_job(const tge_conv2d_params *p)
+{
+    return (weights_job){.p = p, .window = forward_window(p), .outputs = p->k / p->groups, .channels = p->c / p->groups};
+}
+
+/* About `wanted` blocks of `most` columns (channels x taps) at most, but one channel at least: first by fewer channels, a multiple of
+ * `multiple`, then by fewer outputs. */
+static void cut_blocks(weights_job *job, int64_t wanted, int64_t most, int64_t multiple)
+{
+    const tge_conv2d_params *p = job->p;
+    int64_t taps = max_i64(tap_count(&job->window), 1);
+    int64_t c_wanted = ceil_div(job->channels, ceil_div(max_i64(wanted, 1), p->groups));
+    job->c_block = even_block(job->channels, min_i64(max_i64(most / taps, 1), max_i64(c_wanted, ceil_div(most / 3, taps))), multiple);
+    job->c_blocks = ceil_div(job->channels, job->c_block);
+    int64_t parts = ceil_div(wanted, max_i64(p->groups * job->c_blocks, 1));
+    job->part = even_block(job->outputs, max_i64(ceil_div(job->outputs, max_i64(parts, 1)), OUT_BLOCK / 2), ROW_MULTIPLE);
+    job->parts = ceil_div(job->outputs, job->part);
+}
+
+/* Last by splits. */
+static void cut_items(weights_job *job, band_cut cut)
+{
+    const tge_conv2d_params *p = job->p;
+    int64_t blocks = p->groups * job->c_blocks * job->parts;
+    job->cut = cut;
+    job->steps = cut.row_bands * cut.column_bands;
+    job->splits = max_i64(min_i64(items_wanted(job) / max_i64(blocks, 1), job->steps), 1);
+    job->items = blocks * job->splits;
+    int64_t flops = 2 * p->n * p->p * p->q * job->part * job->c_block * tap_count(&job->window) / job->splits;
+    job->per_chunk = min_i64(ceil_div(CHUNK_FLOPS, max_i64(flops, 1)), max_i64(job->items, 1));
+    job->chunks = ceil_div(job->items, job->per_chunk);
+}
+
 /* What an item works on. */
 typedef struct {
     int64_t c0, channels, m0, outputs; /* of the group */

@@ -7,31 +7,18 @@
 
 enum { TAP_COLUMNS = 192 }; /* (channel, tap) pairs of an item, at most; but one channel at least */
 
+static int suits_any(const tge_conv2d_params *p)
+{
+    (void)p;
+    return 1;
+}
+
 static weights_job cut_weights_direct(const tge_conv2d_params *p)
 {
-    weights_job job = {.p = p, .window = forward_window(p), .outputs = p->k / p->groups, .channels = p->c / p->groups};
-    int64_t taps = max_i64(tap_count(&job.window), 1), most = max_i64(TAP_COLUMNS / taps, 1);
-    int64_t points = p->n * p->p * p->q;
-
-    /* As many items as are worth it: first by fewer channels in a block, then by fewer outputs, last by splits. */
-    int64_t wanted = min_i64(CHUNKS, ceil_div(2 * points * gw_size(&job), CHUNK_FLOPS));
-    int64_t c_wanted = ceil_div(job.channels, ceil_div(max_i64(wanted, 1), p->groups));
-    job.c_block = even_block(job.channels, min_i64(most, max_i64(c_wanted, ceil_div(TAP_COLUMNS / 3, taps))), 1);
-    job.c_blocks = ceil_div(job.channels, job.c_block);
-    int64_t parts = ceil_div(wanted, max_i64(p->groups * job.c_blocks, 1));
-    job.part = even_block(job.outputs, max_i64(ceil_div(job.outputs, max_i64(parts, 1)), OUT_BLOCK / 2), ROW_MULTIPLE);
-    job.parts = ceil_div(job.outputs, job.part);
-
-    int64_t columns = round_up(job.c_block * taps, COLUMN_MULTIPLE);
-    job.cut = cut_bands(&job.window, columns <= KC ? BAND : max_i64(KC * BAND / columns, 32));
-    job.steps = job.cut.row_bands * job.cut.column_bands;
-    int64_t blocks = p->groups * job.c_blocks * job.parts;
-    job.splits = max_i64(min_i64(wanted / max_i64(blocks, 1), job.steps), 1);
-
-    job.items = blocks * job.splits;
-    int64_t flops = 2 * points * job.part * job.c_block * taps / job.splits;
-    job.per_chunk = min_i64(ceil_div(CHUNK_FLOPS, max_i64(flops, 1)), max_i64(job.items, 1));
-    job.chunks = ceil_div(job.items, job.per_chunk);
+    weights_job job = make_weights_job(p);
+    cut_blocks(&job, items_wanted(&job), TAP_COLUMNS, 1);
+    int64_t columns = round_up(job.c_block * max_i64(tap_count(&job.window), 1), COLUMN_MULTIPLE);
+    cut_items(&job, cut_bands(&job.window, columns <= KC ? BAND : max_i64(KC * BAND / columns, 32)));
 
     int64_t block_points = job.cut.rows * job.cut.width;
     job.slab_floats = is_plain(&job.window) ? 0 : slab_floats(&job.window, &job.cut, job.c_block);

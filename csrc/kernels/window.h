@@ -16,7 +16,8 @@
 
 enum {
     BAND = 128, /* grid points of a band: the columns or the inner dimension of a product's block */
-    WIDE_BAND = 256,
+    WIDE_BAND = 1024,     /* at most */
+    BAND_FLOATS = 1 << 16,
     OUT_BLOCK = 96, /* output channels of a block */
 };
 

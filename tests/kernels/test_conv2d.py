@@ -200,6 +200,10 @@ LARGE = {
     "few outputs, stride 2": geometry(3, 5, 23, (40, 37), (3, 3), stride=(2, 2), pad=(1, 1)),
     "one channel": geometry(5, 1, 6, (28, 28), (5, 5), pad=(2, 2)),
     "1x1": geometry(3, 300, 130, (7, 7), (1, 1)),
+    "1x1, planes as rows": geometry(3, 43, 27, (14, 14), (1, 1)),
+    "1x1, planes cut": geometry(2, 140, 17, (40, 52), (1, 1)),
+    "1x1 stride 2, planes as rows": geometry(2, 40, 30, (33, 32), (1, 1), stride=(2, 2)),
+    "3x3 stride 2, rows": geometry(2, 7, 13, (31, 64), (3, 3), stride=(2, 2), pad=(1, 1)),
     "1x1 stride 2": geometry(2, 20, 40, (9, 8), (1, 1), stride=(2, 2)),
     "long row": geometry(2, 6, 9, (1, 700), (1, 9), pad=(0, 4)),
     "large window": geometry(1, 3, 5, (30, 29), (19, 17), pad=(9, 8)),
@@ -230,7 +234,7 @@ def test_conv2d_bits_are_the_same_for_any_threads_and_layout(threads, kernel, na
 
 
 @every_kernel
-@pytest.mark.parametrize("name", ["3x3", "few outputs", "1x1"])
+@pytest.mark.parametrize("name", ["3x3", "few outputs", "1x1", "1x1, planes as rows"])
 def test_conv2d_bits_are_the_same_wherever_multiply_and_add_round_once(kernel, name):
     fused = [isa for isa in _ffi.isas() if isa != "generic"] if _ffi.available() else []
     if len(fused) < 2:
