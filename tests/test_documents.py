@@ -34,26 +34,18 @@ def test_docstring_examples(name):
     assert results.failed == 0
 
 
-def test_readme_program_prints_what_it_says():
+def test_readme_programs_print_what_they_say():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    programs = re.findall(r"```python\n(.*?)```", text, re.S)
-    expected = re.findall(r"```python\n.*?```\n\n```\n(.*?)```", text, re.S)[0]
-    printed = io.StringIO()
+    programs = re.findall(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", text, re.S)
+    assert len(programs) == 2
     space: dict[str, object] = {}
-    with contextlib.redirect_stdout(printed):
-        exec(programs[0], space)  # noqa: S102
-    if _ffi.available():
-        assert printed.getvalue().splitlines()[-1] == expected.splitlines()[-1]
-        bytes_said = re.sub(r"^[\d,]+", "", expected.splitlines()[0])
-        assert re.sub(r"^[\d,]+", "", printed.getvalue().splitlines()[0]) == bytes_said
-    for program in programs[1:]:
-        exec(program, space)  # noqa: S102
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.stem)
-def test_documents_show_what_happens(path):
-    results = doctest.testfile(str(path), module_relative=False)
-    assert results.failed == 0
+    for program, expected in programs:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(program, space)  # noqa: S102
+        # The workspace depends on the threads, and with it the sum; roundings on the kernels.
+        found, expected = (re.sub(r"[\d,]+ bytes:", "", t) for t in (printed.getvalue(), expected))
+        assert found == expected or not _ffi.available()
 
 
 def test_documents_name_files_that_exist():
