@@ -4,7 +4,7 @@ import pytest
 from cli.process import SMALL
 
 from tinygrad_edge import safetensors
-from tinygrad_edge.cli import curves
+from tinygrad_edge.cli import curves, main
 from tinygrad_edge.cli.record import EpochResult
 from tinygrad_edge.runtime import current
 
@@ -86,6 +86,22 @@ def test_seed_decides_the_run(command, tmp_path, files):
     a, b, c = (safetensors.load(tmp_path / x / "snapshot.safetensors")[0] for x in "abc")
     assert a["classify.weight"].tobytes() == b["classify.weight"].tobytes()
     assert a["classify.weight"].tobytes() != c["classify.weight"].tobytes()
+
+
+def test_a_function_of_ones_own_gets_what_the_metrics_get(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    got = []
+    assert main(["train", *map(str, SMALL), "--out", "run"], on_epoch=got.append) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(got) == 3 and got == [json.loads(line) for line in lines]
+
+
+def test_an_error_of_ones_own_leaves_a_run_that_goes_on(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", *map(str, SMALL), "--out", "run"], on_epoch=lambda epoch: 1 / 0)
+    assert command("train", "--resume", "run")[0] == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])

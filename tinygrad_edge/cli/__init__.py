@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..errors import TinygradEdgeError
 from . import doctor, eval, plan, predict, train
@@ -15,13 +17,20 @@ __all__ = ["build_parser", "main"]
 COMMANDS = (train, eval, predict, plan, doctor)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    on_epoch: Callable[[dict[str, Any]], object] | None = None,
+) -> int:
     """Run a command.
 
     Parameters
     ----------
     argv : sequence of str, optional
         The words after the program's name; the process's own by default.
+    on_epoch : callable, optional
+        What ``train`` calls after each epoch, once it is saved, with what metrics.jsonl gets: for
+        logging of one's own. An error that it raises ends the run, which can be resumed.
 
     Returns
     -------
@@ -29,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 2 an error that one line on stderr names, 130 interrupted.
     """
     try:
-        args = build_parser().parse_args(argv)
+        args = build_parser().parse_args(argv, Namespace(on_epoch=on_epoch))
         code = int(args.run(args))
         sys.stdout.flush()  # so that a full disk behind stdout shows while it can be told
         return code

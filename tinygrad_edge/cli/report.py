@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -33,18 +33,19 @@ class _Plain:
 
     def epoch(self, text: str, result: EpochResult) -> None:
         self._report.line(text)
-        self._report.record(result.measured())
+        self._report.epoch(result)
 
 
 class _Live:
-    def __init__(self, bar: Any, task: Any) -> None:
-        self._bar, self._task = bar, task
+    def __init__(self, report: Report, bar: Any, task: Any) -> None:
+        self._report, self._bar, self._task = report, bar, task
 
     def advance(self, text: str) -> None:
         self._bar.update(self._task, advance=1, description=text)
 
     def epoch(self, text: str, result: EpochResult) -> None:
         self._bar.console.print(text, markup=False, highlight=False)
+        self._report.epoch(result)
 
 
 class Report:
@@ -53,10 +54,14 @@ class Report:
     Parameters
     ----------
     as_json : bool
+    on_epoch : callable, optional
+        Gets what each epoch has measured, too.
     """
 
-    def __init__(self, as_json: bool) -> None:
-        self.as_json = as_json
+    def __init__(
+        self, as_json: bool, on_epoch: Callable[[dict[str, Any]], object] | None = None
+    ) -> None:
+        self.as_json, self._on_epoch = as_json, on_epoch
 
     def line(self, text: str) -> None:
         """Print a line for people."""
@@ -67,6 +72,12 @@ class Report:
         """Print an object for scripts."""
         if self.as_json:
             print(json.dumps(fields), flush=True)
+
+    def epoch(self, result: EpochResult) -> None:
+        """Hand on what an epoch has measured."""
+        self.record(result.measured())
+        if self._on_epoch is not None:
+            self._on_epoch(result.measured())
 
     @contextmanager
     def progress_bar(self, total: int, done: int = 0) -> Iterator[Bar]:
@@ -88,7 +99,7 @@ class Report:
             return
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, transient=True) as bar:
-            yield _Live(bar, bar.add_task("", total=total, completed=done))
+            yield _Live(self, bar, bar.add_task("", total=total, completed=done))
 
 
 def memory_table(by_kind: Mapping[str, int]) -> str:

@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.threads:
         set_threads(args.threads)
-    report = Report(args.json)
+    report = Report(args.json, args.on_epoch)
     start = resumed(args) if args.resume else started(args)
     files, training, progress, _ = start
     record = Record(training.settings, training.data, progress)
