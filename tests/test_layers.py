@@ -17,8 +17,8 @@ HOUSE = """
     trace
     export
     runtime
-    plan
     policy
+    plan
     autodiff
     ops
     graph

@@ -16,7 +16,7 @@ from .errors import GraphError
 from .graph import ASSIGN, Cell, new_input
 from .op import TensorType
 from .plan import Plan, make_plan
-from .policy import Default, Policy, rewrite
+from .policy import Budget, Default, Policy, rewrite
 from .tensor import Tensor, as_array, entering
 
 __all__ = ["CompiledStep", "Event", "compile"]
@@ -86,6 +86,8 @@ class CompiledStep:
         for policy in self.policies:
             if not isinstance(policy, Policy):
                 raise GraphError(f"expected policies, got {policy!r}")
+        if any(isinstance(p, Budget) for p in self.policies) and Default() not in self.policies:
+            self.policies = (Default(), *self.policies)
         self._recorded: OrderedDict[tuple, list[_Recorded]] = OrderedDict()
         self._latest: tuple[tuple, int, _Recorded] | None = None
         self._cells: dict[Cell, None] = {}
@@ -171,8 +173,10 @@ class CompiledStep:
             traced, entering_values = trace.build(
                 [t.value for t in outputs], active.effects, numbers
             )
-        graph, read = rewrite(traced, self.policies).without_unread_inputs()
-        plan = make_plan(graph, runtime.current().workspace)
+        workspace = runtime.current().workspace
+        rewritten = rewrite(traced, self.policies, lambda graph: make_plan(graph, workspace))
+        graph, read = rewritten.without_unread_inputs()
+        plan = make_plan(graph, workspace)
         self._cells.update(dict.fromkeys(graph.cells))
         bound = (entering_values[i] for i in read)
         sources = tuple(numbers[v] if v in numbers else trace.array_of(v) for v in bound)

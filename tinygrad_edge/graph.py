@@ -321,6 +321,8 @@ class Graph:
     inputs : iterable of Value, optional
         Inputs in the order in which they are bound; those that no node reads stay bound. By
         default, the input nodes in order.
+    remarks : tuple of str
+        What policies have to say about the step; its plan prints it.
     """
 
     def __init__(
@@ -328,7 +330,9 @@ class Graph:
         outputs: Iterable[Value],
         effects: Iterable[Node] = (),
         inputs: Iterable[Value] | None = None,
+        remarks: tuple[str, ...] = (),
     ) -> None:
+        self.remarks = remarks
         self.outputs = tuple(outputs)
         self.effects = tuple(sorted(effects, key=lambda node: node.number))
         self.nodes = tuple(ancestors(self.outputs, self.effects))
@@ -389,13 +393,18 @@ class Graph:
             new.update(zip(node.outputs, outputs, strict=True))
         # An input that nothing reads any more keeps its place in the binding order.
         inputs_now = [new.get(v, v) for v in self.inputs]
-        return Graph([new[v] for v in self.outputs], effects, inputs_now)
+        return Graph([new[v] for v in self.outputs], effects, inputs_now, self.remarks)
+
+    def remarked(self, remark: str) -> Graph:
+        """The same graph with a remark."""
+        return Graph(self.outputs, self.effects, self.inputs, (*self.remarks, remark))
 
     def without_unread_inputs(self) -> tuple[Graph, tuple[int, ...]]:
         """The same graph with only the inputs that it reads, and their numbers among all."""
         nodes = set(self.nodes)
         read = tuple(i for i, v in enumerate(self.inputs) if v.node in nodes)
-        return Graph(self.outputs, self.effects, [self.inputs[i] for i in read]), read
+        inputs = [self.inputs[i] for i in read]
+        return Graph(self.outputs, self.effects, inputs, self.remarks), read
 
     def __str__(self) -> str:
         lines = [repr(node) for node in self.nodes]

@@ -107,6 +107,7 @@ class Plan:
         lines.append("")
         lines += [f"{kind:<10} {n:>14,}" for kind, n in self.by_kind().items() if n]
         lines.append(f"{'peak':<10} {self.peak_bytes:>14,}  ({megabytes(self.peak_bytes)})")
+        lines += self.graph.remarks
         return "\n".join(lines)
 
     def where(self, value: Value) -> str:

@@ -1,9 +1,10 @@
 """Policies: rewrites of a step's graph that change how values cross from forward to backward."""
 
+from .budget import Budget
 from .checkpoint import Checkpoint
 from .default import Default
 from .freeze import Freeze
 from .pipeline import PHASES, Policy, rewrite
 from .recompute import Recompute
 
-__all__ = ["PHASES", "Checkpoint", "Default", "Freeze", "Policy", "Recompute", "rewrite"]
+__all__ = ["PHASES", "Budget", "Checkpoint", "Default", "Freeze", "Policy", "Recompute", "rewrite"]

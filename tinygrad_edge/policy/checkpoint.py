@@ -14,7 +14,7 @@ from .pipeline import Policy
 from .recompute import made_again
 from .select import crossing, nothing_matched
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "narrow_places"]
 
 #: A result so much smaller than what it is made from (statistics, say) is kept: it costs nothing.
 SMALL = 1 / 64
@@ -73,7 +73,7 @@ class Checkpoint(Policy):
     def _spaced(self, graph: Graph, forward: list[Node]) -> set[Value]:
         # The backward part begins at the last saved value: a checkpoint there spares nothing.
         end = max((v.node.number for v in crossing(graph) if not _is_small(v)), default=-1)
-        places = [v for v in _narrows(forward) if v.node.number < end and not _is_small(v)]
+        places = [v for v in narrow_places(graph) if v.node.number < end and not _is_small(v)]
         every = self.every or math.isqrt(max(len(places), 1))
         return set(places[every - 1 :: every])
 
@@ -82,22 +82,39 @@ def _is_small(value: Value) -> bool:
     return value.nbytes < SMALL * max((v.nbytes for v in value.node.inputs), default=0)
 
 
-def _narrows(forward: list[Node]) -> list[Value]:
-    """The values that alone lead from all that was computed before them to what follows."""
-    last_read: dict[Value, int] = {}
-    for i, node in enumerate(forward):
-        for value in map(base_of, node.inputs):
-            last_read[value] = i
+def narrow_places(graph: Graph) -> list[Value]:
+    """The values that alone lead from all that was computed before them to what follows.
+
+    What leads only to state (a running mean, say) lies beside the way.
+    """
+    forward = [n for n in graph.nodes if n.part == "forward"]
+    last_read = _last_reads(forward)
     live: set[Value] = set()
     found: dict[Value, None] = {}
     for i, node in enumerate(forward):
         if not node.inputs or node.op is ASSIGN:
             continue
-        live.update(v for v in map(base_of, node.outputs) if last_read.get(v, -1) > i)
-        live = {v for v in live if last_read[v] > i and v.node.inputs}
+        live.update(v for v in map(base_of, node.outputs) if v.node.inputs)
+        live = {v for v in live if last_read.get(v, -1) > i}
         if len(live) == 1:
             found.update(dict.fromkeys(live))
     return list(found)
+
+
+def _last_reads(forward: list[Node]) -> dict[Value, int]:
+    """Number of the last node that reads a value, of those that lead on in the forward part."""
+    found: dict[Value, int] = {}
+    state_only: set[Node] = set()
+    readers: dict[Node, list[Node]] = {}
+    for i, node in reversed(list(enumerate(forward))):
+        reading = readers.get(node, [])
+        if node.op is ASSIGN or (reading and all(r in state_only for r in reading)):
+            state_only.add(node)
+        for value in node.inputs:
+            readers.setdefault(value.node, []).append(node)
+            if node not in state_only:
+                found[base_of(value)] = max(i, found.get(base_of(value), -1))
+    return found
 
 
 def _leaving(forward: list[Node], at: str | Collection[str]) -> set[Value]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 from ..autodiff import differentiate
 from ..errors import GraphError
 from ..graph import ASSIGN, GRADIENT, Graph, Node, Value, marked, verify
+from ..plan import Plan, make_plan
 from .fuse import fuse_chains, fuse_patterns
 
 __all__ = ["PHASES", "Policy", "lower_composites", "rewrite"]
 
 #: In order. A user's order of policies matters only within a phase.
-PHASES = ("structure", "autodiff", "microbatch", "lower", "crossing", "schedule")
+PHASES = ("structure", "autodiff", "microbatch", "lower", "crossing", "schedule", "budget")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Policy:
     def __call__(self, graph: Graph) -> Graph:
         """Give the rewritten graph."""
         raise GraphError(f"{type(self).__name__} does not say how it rewrites a graph")
+
+    def apply(self, graph: Graph, plan_of: Callable[[Graph], Plan]) -> Graph:
+        """Give the rewritten graph; `plan_of` plans a graph as it will be run."""
+        return self(graph)
 
 
 def lower_composites(graph: Graph) -> Graph:
@@ -77,15 +83,24 @@ def _checks_early(nodes: Sequence[Node]) -> list[Node]:
 
 
 #: What each phase does before the user's policies.
-_BUILT_IN: dict[str, tuple[Callable[[Graph], Graph], ...]] = {
+_BUILT_IN: dict[str, tuple[Any, ...]] = {
     "autodiff": (differentiate,),
     "lower": (lower_composites, fuse_patterns, fuse_chains),
     "schedule": (checks_first,),
 }
 
 
-def rewrite(graph: Graph, policies: Sequence[Policy]) -> Graph:
+def rewrite(
+    graph: Graph, policies: Sequence[Policy], plan_of: Callable[[Graph], Plan] = make_plan
+) -> Graph:
     """Take a traced graph through all phases, verified after each rewrite.
+
+    Parameters
+    ----------
+    graph : Graph
+    policies : sequence of Policy
+    plan_of : callable
+        Plans a graph as it will be run.
 
     Raises
     ------
@@ -94,12 +109,12 @@ def rewrite(graph: Graph, policies: Sequence[Policy]) -> Graph:
     """
     for phase in PHASES:
         own = [p for p in policies if p.phase == phase]
-        steps: list[Callable[[Graph], Graph]] = [*_BUILT_IN.get(phase, ()), *own]
-        for step in steps:
+        steps = [(rule.__name__, rule) for rule in _BUILT_IN.get(phase, ())]
+        steps += [(repr(policy), partial(policy.apply, plan_of=plan_of)) for policy in own]
+        for label, step in steps:
             try:
                 graph = verify(step(graph))
             except GraphError as error:
-                label = getattr(step, "__name__", repr(step))
                 raise GraphError(f"{label} ({phase} phase): {error}") from error
     assert not any(n.op is GRADIENT for n in graph.nodes)
     return graph

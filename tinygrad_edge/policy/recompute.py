@@ -116,4 +116,5 @@ def made_again(graph: Graph, again: Collection[Value]) -> Graph:
         new.update(zip(node.outputs, twin.outputs, strict=True))
         if node in kept:
             effects.append(twin)
-    return Graph([new[v] for v in graph.outputs], effects, [new.get(v, v) for v in graph.inputs])
+    inputs_now = [new.get(v, v) for v in graph.inputs]
+    return Graph([new[v] for v in graph.outputs], effects, inputs_now, graph.remarks)

@@ -1,0 +1,143 @@
+"""A budget is kept or refused, buys what it can, and changes no bit."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import draw_net
+from test_random_nets import Training
+
+import tinygrad_edge as te
+from tinygrad_edge.errors import BudgetError, GraphError
+from tinygrad_edge.policy import Budget, Default
+from tinygrad_edge.policy.budget import as_bytes
+from tinygrad_edge.policy.cost import seconds
+from tinygrad_edge.policy.frontier import Frontier
+from tinygrad_edge.policy.recompute import made_again
+
+MODELS = {
+    "lenet": (1, 28, 8),
+    "cnn": (3, 16, 4),
+    "mobilenet_v1_patch": (3, 32, 4),
+    "resnet18": (3, 32, 8),
+}
+
+
+class Step:
+    def __init__(self, name, policies):
+        te.manual_seed(0)
+        channels, size, batch = MODELS[name]
+        draw = np.random.default_rng(0)
+        self.x = draw.standard_normal((batch, channels, size, size)).astype(np.float32)
+        self.y = draw.integers(0, 10, batch).astype(np.int32)
+        self.model = te.models.build(name, num_classes=10, in_channels=channels)
+        self.optimizer = te.optim.SGD(self.model.parameters(), 0.05, momentum=0.9)
+        self.run = te.compile(self.step, policies=policies)
+
+    def step(self, x, y):
+        loss = te.functional.cross_entropy(self.model(x), y)
+        self.optimizer.minimize(loss)
+        return loss
+
+    @property
+    def plan(self):
+        return self.run.plan(self.x, self.y)
+
+    def trained(self, steps=2):
+        losses = [self.run(self.x, self.y).item() for _ in range(steps)]
+        return losses, {k: np.asarray(v).tobytes() for k, v in self.model.state_dict().items()}
+
+
+def step_seconds(plan):
+    return sum(seconds(n) for n in plan.graph.nodes if n.op.kernel is not None)
+
+
+def smallest(name):
+    with pytest.raises(BudgetError) as refused:
+        _ = Step(name, [Budget(0)]).plan
+    return int(re.search(r"smallest budget for this step is (\d+) bytes", str(refused.value))[1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_kept_to_the_byte_without_changing_a_bit(name):
+    default = Step(name, None)
+    least, most = smallest(name), default.plan.peak_bytes
+    textbook = Step(name, []).trained()
+    slowest = np.inf
+    for share in (0.0, 0.2, 0.6, 1.0):
+        budget = int(least + share * (most - least))
+        step = Step(name, [Budget(budget)])
+        assert step.plan.peak_bytes <= budget
+        assert step_seconds(step.plan) <= slowest, "more bytes must not give a slower plan"
+        slowest = step_seconds(step.plan)
+        if share in (0.0, 0.6):
+            assert step.trained() == textbook
+    assert slowest == step_seconds(default.plan)
+    with pytest.raises(BudgetError, match="at the peak"):
+        _ = Step(name, [Budget(least - 1)]).plan
+
+
+def test_the_plan_says_what_the_budget_cost():
+    default = Step("mobilenet_v1_patch", None).plan
+    saving = default.arena_bytes // 3
+    plan = Step("mobilenet_v1_patch", [Budget(default.peak_bytes - saving)]).plan
+    [remark] = plan.graph.remarks
+    chosen, bound, more = (float(f) for f in re.findall(r"([\d.]+)x", remark))
+    assert bound <= chosen and more <= chosen < 1.1
+    assert chosen == pytest.approx(step_seconds(plan) / step_seconds(default), abs=1e-3)
+    assert remark in plan.table()
+
+
+def nets():
+    return st.composite(lambda draw: draw_net(lambda o: draw(st.sampled_from(o))))()
+
+
+@settings(max_examples=40)
+@given(nets(), st.data())
+def test_predictions_hold_for_any_choice(net, data):
+    training = Training(net)
+    plan = te.compile(training.step, policies=[Default()]).plan(training.data.images)
+    frontier = Frontier(plan.graph, plan.ledger.live_bytes(), seconds)
+    some = (
+        data.draw(st.sets(st.sampled_from(sorted(frontier.lives, key=str))))
+        if frontier.lives
+        else set()
+    )
+    choice = frontier.predict(frozenset(some) | frontier.unsaved)[0]
+    again = te.plan.make_plan(made_again(plan.graph, choice.again))
+    assert step_seconds(again) - step_seconds(plan) == pytest.approx(choice.seconds)
+    # Workspaces are not in this plan; copies that overwrite one another are not in the prediction.
+    assert max(again.ledger.live_bytes()) <= choice.live_bytes
+
+
+@settings(max_examples=25)
+@given(nets())
+def test_the_bound_is_below_every_choice(net):
+    training = Training(net)
+    plan = te.compile(training.step, policies=[Default()]).plan(training.data.images)
+    frontier = Frontier(plan.graph, plan.ledger.live_bytes(), seconds)
+    for choice in frontier.choices():
+        assert frontier.least_seconds(choice.live_bytes) <= choice.seconds + 1e-15
+
+
+def test_a_step_of_one_op_has_one_budget():
+    step = te.compile(lambda x: x + 1.0, policies=[Budget(20)])  # x, the result, and the number
+    assert step.plan(np.zeros(2, np.float32)).peak_bytes == 20
+    with pytest.raises(BudgetError, match="is 36 bytes"):
+        step.plan(np.zeros(4, np.float32))
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [(8, 8), ("8", 8), ("8B", 8), ("1.5 kB", 1500), ("8MB", 8_000_000), ("8MiB", 8 * 2**20)],
+)
+def test_bytes_are_decimal_unless_they_say_otherwise(text, expected):
+    assert as_bytes(text) == expected
+
+
+@pytest.mark.parametrize("wrong", ["8 apples", "MB", "", ".", "1.2.3", -1, "1e6", 2.5, True])
+def test_what_is_no_amount_is_refused(wrong):
+    with pytest.raises(GraphError):
+        Budget(wrong)

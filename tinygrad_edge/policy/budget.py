@@ -1,0 +1,116 @@
+"""A byte budget: the fastest step that fits, or the smallest budget that would do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..errors import BudgetError, GraphError
+from ..graph import Graph
+from ..plan import Plan
+from ..plan.ledger import megabytes
+from .cost import seconds
+from .frontier import Choice, Frontier
+from .pipeline import Policy
+from .recompute import made_again
+
+__all__ = ["Budget", "as_bytes"]
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+#: Predictions are exact or, where copies can overwrite one another, this much too high.
+_PESSIMISM = 0.95
+#: Choices that are planned whatever is predicted: a refusal names the best of them.
+_SMALLEST = 3
+
+
+def as_bytes(amount: int | str) -> int:
+    """A number of bytes, from an integer or from a string such as ``"8MB"`` or ``"8MiB"``."""
+    if isinstance(amount, int) and not isinstance(amount, bool):
+        return amount
+    match = re.fullmatch(r"([0-9.]+) ?([A-Za-z]*)", amount) if isinstance(amount, str) else None
+    unit = _UNITS.get(match[2].upper() or "B") if match and match[1].count(".") < 2 else None
+    if match is None or unit is None or match[1] == ".":
+        raise GraphError(f'expected bytes such as 8000000, "8MB" or "8MiB", got {amount!r}')
+    return int(float(match[1]) * unit)
+
+
+@dataclass(frozen=True)
+class Budget(Policy):
+    """The fastest step whose `plan.peak_bytes` is at most so much.
+
+    Includes the default. Saved values are kept or made again, whichever is predicted to be fastest
+    among choices that do not depend on the budget, so that more bytes never give a slower plan. A
+    choice is planned and measured before it is taken. Lossless.
+
+    Parameters
+    ----------
+    bytes : int or str
+        ``"8MB"`` is 8e6, ``"8MiB"`` 8 * 2**20.
+
+    Raises
+    ------
+    BudgetError
+        Nothing fits; the message names the smallest budget that does, and what fills it.
+    """
+
+    phase: ClassVar[str] = "budget"
+
+    bytes: int | str
+
+    def __post_init__(self) -> None:
+        if as_bytes(self.bytes) < 0:
+            raise GraphError(f"a budget cannot be negative, got {self.bytes!r}")
+
+    def apply(self, graph: Graph, plan_of: Callable[[Graph], Plan]) -> Graph:
+        """Give the graph as fast as it fits."""
+        limit = as_bytes(self.bytes)
+        plan = plan_of(graph)
+        if plan.peak_bytes <= limit:
+            return graph
+        fixed = plan.peak_bytes - plan.arena_bytes
+        frontier = Frontier(graph, plan.ledger.live_bytes(), seconds)
+        choices = frontier.choices()
+        for i, choice in enumerate(choices):
+            may_fit = fixed + _PESSIMISM * choice.live_bytes <= limit
+            if may_fit or i >= len(choices) - _SMALLEST:
+                fitting = made_again(graph, choice.again)
+                if plan_of(fitting).peak_bytes <= limit:
+                    return fitting.remarked(
+                        self._certificate(frontier, choices, choice, limit, fixed)
+                    )
+        raise BudgetError(self._refusal(graph, choices, plan_of))
+
+    def _certificate(
+        self,
+        frontier: Frontier,
+        choices: list[Choice],
+        chosen: Choice,
+        limit: int,
+        fixed: int,
+    ) -> str:
+        """What is known about the choice: its time, a bound on any other's, the price of bytes."""
+
+        def factor(extra: float) -> str:
+            return f"{1 + extra / frontier.step_seconds:.3f}x"
+
+        bound = frontier.least_seconds(limit - fixed)
+        more = next(c for c in choices if fixed + c.live_bytes <= 1.05 * limit or c is chosen)
+        return (
+            f"{self!r}: predicted time {factor(chosen.seconds)} of the default's, no choice of "
+            f"values to make again is below {factor(bound)}; 5 % more bytes: {factor(more.seconds)}"
+        )
+
+    def _refusal(
+        self, graph: Graph, choices: list[Choice], plan_of: Callable[[Graph], Plan]
+    ) -> str:
+        plans = [plan_of(made_again(graph, c.again)) for c in choices[-_SMALLEST:]]
+        smallest = min([*plans, plan_of(graph)], key=lambda p: p.peak_bytes)
+        entries = sorted(smallest.live(), key=lambda e: -e.nbytes)[:3]
+        filled = ", ".join(f"{e.name} {megabytes(e.nbytes)}" for e in entries) or "none"
+        return (
+            f"{self!r}: the smallest budget for this step is {smallest.peak_bytes} bytes "
+            f"({megabytes(smallest.peak_bytes)}), of which {megabytes(smallest.arena_bytes)} are "
+            f"computed values; the largest at the peak: {filled}"
+        )
