@@ -213,6 +213,11 @@ typedef struct { int64_t count; int32_t nesterov; int32_t decoupled; } tge_updat
 /* check_finite_f32: no output; x. Returns 1 + the position of the first element that is not finite. */
 typedef struct { int64_t count; } tge_count_params;
 
+/* ---- the machine ---- */
+
+/* multiply_add_f32: x becomes 0.5 x + 1, `rounds` times, in registers: 2 * count * rounds operations. Operands: y; x. */
+typedef struct { int64_t count; int64_t rounds; } tge_multiply_add_params;
+
 /* ---- the table ---- */
 
 int32_t tge_kernel_count(void);

@@ -13,6 +13,7 @@
 #include "pool.c"
 #include "update.c"
 #include "check.c"
+#include "peak.c"
 #include "index.c"
 #include "topk.c"
 #include "random.c"

@@ -62,6 +62,8 @@ KERNEL(rmsprop_f32)
 
 KERNEL(check_finite_f32)
 
+KERNEL(multiply_add_f32)
+
 KERNEL(take)
 KERNEL(scatter_add_f32)
 KERNEL(argmax_f32)
