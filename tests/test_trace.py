@@ -386,6 +386,16 @@ def test_compiled_step_follows_requires_grad():
     assert (net[1].weight.numpy() != before[1]).any()
 
 
+def test_a_compiled_step_borrows_its_inputs_for_the_call_alone(each_runtime):
+    step = te.compile(lambda x: x * 2.0)
+    for _ in range(2):
+        x = np.ones((64, 1024), np.float32)
+        y = step(x)
+        held = weakref.ref(x)
+        del x
+        assert held() is None and y.shape == (64, 1024)
+
+
 def test_two_updates_in_one_compiled_step():
     def make():
         te.manual_seed(0)

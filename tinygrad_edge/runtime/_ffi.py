@@ -215,6 +215,10 @@ class Bases:
             self.pointers[slot] = self._views[slot] = pointer(array, writable)
             self._arrays[slot] = array
 
+    def release(self, slot: int) -> None:
+        """Let go of the array that a slot is bound to."""
+        self._arrays[slot] = self._views[slot] = None
+
     def array(self, slot: int) -> np.ndarray:
         """Return what a slot is bound to."""
         array = self._arrays[slot]

@@ -31,6 +31,8 @@ _lock = threading.RLock()
 _arena = np.empty(0, np.uint8)
 
 _PAINT = 0xA5
+#: Bytes of an input or output that is let go after a run; to bind a smaller one again costs more.
+_LARGE = 1 << 16
 
 #: Asked after an interrupt, when its handler has returned: whether the run shall end.
 stop_asked: list[Callable[[], bool]] = []
@@ -121,6 +123,9 @@ class Executable:
         self._bases = _ffi.Bases(len(storage.slots) + windows)
         self._first_input = 1 + len(plan.graph.cells)
         self._first_output = self._first_input + len(plan.graph.inputs)
+        # Bound for one run: held any longer, two batches would be in memory where one is planned.
+        bound = enumerate((*plan.graph.inputs, *plan.graph.outputs), self._first_input)
+        self._lent = [slot for slot, value in bound if value.nbytes >= _LARGE]
         self._output_types = [v.type for v in plan.graph.outputs]
         self._bound: Sequence[np.ndarray] = ()
         written = (any(1 <= o.slot < self._first_input for o in _written(c)) for c in plan.calls)
@@ -135,8 +140,12 @@ class Executable:
             In the order of the plan's graph; cells are written in place.
         """
         with _lock:
-            outputs = self._bind(cells, inputs)
-            self._run(0, len(self.plan.calls))
+            try:
+                outputs = self._bind(cells, inputs)
+                self._run(0, len(self.plan.calls))
+            finally:
+                for slot in self._lent:
+                    self._bases.release(slot)
         return outputs
 
     def steps(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> Iterator[Call]:
