@@ -92,6 +92,7 @@ def probe(name: str, size: int | None, batch: int, steps: int) -> dict[str, floa
     for epoch in range(steps):
         for images, labels in te.data.batches(dataset.train, batch, epoch=epoch, **arguments):
             step(images, labels)
+            del images, labels  # as train does
             done += 1
             if done == steps:
                 break

@@ -1,12 +1,13 @@
 import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinygrad_edge.data import Dataset, batches
+from tinygrad_edge.data import Dataset, Noise, _batches, batches
 from tinygrad_edge.data._prefetch import prefetched
 from tinygrad_edge.errors import DataError
 
@@ -98,9 +99,18 @@ def test_an_iterator_that_nobody_asks_starts_no_thread():
     assert threads() == []
 
 
+@pytest.fixture(params=[1 << 23, 0], ids=["whole", "as stored"])
+def ahead_of(request, monkeypatch):
+    """Make batches ahead whole, or as large ones are: as they are stored."""
+    monkeypatch.setattr(_batches, "WHOLE_BYTES", request.param)
+    return "prefetch" if request.param else threading.current_thread().name
+
+
+@pytest.mark.usefixtures("ahead_of")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=st.integers(1, 25), prefetch=st.integers(1, 4), shuffle=st.booleans())
 def test_batches_are_the_same(batch, prefetch, shuffle):
-    arguments = {"batch": batch, "seed": 3, "shuffle": shuffle}
+    arguments = {"batch": batch, "seed": 3, "shuffle": shuffle, "augment": (Noise(),)}
     plain = list(batches(SPLIT, **arguments))
     ahead = list(batches(SPLIT, prefetch=prefetch, **arguments))
     assert len(plain) == len(ahead)
@@ -109,6 +119,34 @@ def test_batches_are_the_same(batch, prefetch, shuffle):
         np.testing.assert_array_equal(y, y_ahead)
 
 
+def test_a_large_batch_is_augmented_when_its_turn_comes(ahead_of):
+    names = set()
+
+    def note(image, draws):
+        names.add(threading.current_thread().name)
+        return image
+
+    assert len(list(batches(SPLIT, 4, augment=(note,), prefetch=2))) == 5
+    assert names == {ahead_of}
+
+
+def test_a_batch_is_not_held_once_it_is_handed_over(ahead_of):
+    stream = batches(SPLIT, 4, prefetch=1)
+    for images, _ in stream:
+        held = weakref.ref(images)
+        del images
+        assert held() is None
+
+
+def test_leaving_a_loop_over_batches_ends_the_thread(ahead_of):
+    stream = batches(SPLIT, 4, prefetch=1)
+    next(stream)
+    assert len(threads()) == 1
+    stream.close()
+    assert threads() == []
+
+
+@pytest.mark.usefixtures("ahead_of")
 def test_what_a_data_set_raises_is_told():
     class Broken:
         shape, dtype = IMAGES.shape, IMAGES.dtype

@@ -85,6 +85,7 @@ def _run_epoch(
             number = steps_done(training, progress) + 1
             where = f"step {number} (epoch {epoch}, batch {progress.batch + 1})"
             raise NonFiniteError(f"{where}: {error}") from None
+        del images, labels  # before others are made
         now = time.perf_counter()
         progress.batch += 1
         progress.loss += loss

@@ -1,6 +1,8 @@
 """Batches of a split, in an order that depends on nothing but two numbers."""
 
 from collections.abc import Generator, Sequence
+from contextlib import closing
+from math import prod
 
 import numpy as np
 
@@ -12,6 +14,9 @@ from ._prefetch import prefetched
 __all__ = ["Batch", "batch_count", "batches", "epoch_order"]
 
 Batch = tuple[np.ndarray, np.ndarray]
+
+#: Bytes of a batch of float32 up to which it is made ahead whole.
+WHOLE_BYTES = 1 << 23
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> np.ndarray:
@@ -62,8 +67,9 @@ def batches(
     augment : sequence of Augmentation
         What to do to each image, in this order; ``dataset.augmentation`` suits the data set.
     prefetch : int
-        Make so many batches ahead, in a thread; the batches are the same. Each is as large as the
-        one that is yielded. Closing the generator ends the thread, so does dropping it.
+        Make so many batches ahead, in a thread; the batches are the same. Of batches above 8 MB the
+        thread only reads the images, as they are stored; they become float32 when their turn comes.
+        Closing the generator ends the thread, so does dropping it.
 
     Yields
     ------
@@ -95,12 +101,29 @@ def batches(
     order = epoch_order(len(split), seed, epoch) if shuffle else np.arange(len(split))
     draws = Draws(seed, epoch)
 
-    def make() -> Generator[Batch, None, None]:
-        for i in range(start, count):
-            rows = order[i * batch : (i + 1) * batch]
-            images, labels = split.batch(rows)
-            if augment:
-                augment_batch(images, rows, augment, draws)
-            yield images, labels
+    positions = (order[i * batch : (i + 1) * batch] for i in range(start, count))
 
-    return prefetched(make(), prefetch) if prefetch else make()
+    def augmented(images: np.ndarray, rows: np.ndarray) -> Batch:
+        if augment:
+            augment_batch(images, rows, augment, draws)
+        return images, split.labels[rows]
+
+    def make(rows: np.ndarray) -> Batch:
+        return augmented(split.batch(rows)[0], rows)
+
+    def read(rows: np.ndarray) -> Batch:
+        return split.images[rows], rows
+
+    def finish(stored: Batch) -> Batch:
+        images, rows = stored
+        return augmented(split.normalisation(images), rows)
+
+    def late() -> Generator[Batch, None, None]:
+        with closing(prefetched(map(read, positions), prefetch)) as ahead:
+            yield from map(finish, ahead)  # which holds neither
+
+    if not prefetch:
+        return (make(rows) for rows in positions)
+    if 4 * batch * prod(split.images.shape[1:]) <= WHOLE_BYTES:
+        return prefetched(map(make, positions), prefetch)
+    return late()

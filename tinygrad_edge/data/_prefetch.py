@@ -16,7 +16,7 @@ def prefetched(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
     An exception that making an item raises comes out where that item would have. When the generator
     is closed, or dropped, as by an interrupt, the thread ends after the item that it is making.
     """
-    results: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
+    results: SimpleQueue[list[T] | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(ahead)
     closed = threading.Event()
 
@@ -24,7 +24,7 @@ def prefetched(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
         try:
             # Room is waited for before an item is made, so that `ahead` counts the one being made.
             while room.acquire() and not closed.is_set():
-                results.put((next(items),))
+                results.put([next(items)])
         except StopIteration:
             results.put(None)
         except BaseException as error:  # whatever it is, it is for the consumer to know
@@ -38,7 +38,7 @@ def prefetched(items: Iterator[T], ahead: int) -> Generator[T, None, None]:
             if isinstance(result, BaseException):
                 raise result
             room.release()
-            yield result[0]
+            yield result.pop()  # not held here while it is used
     finally:
         closed.set()
         room.release()
