@@ -22,7 +22,7 @@ HOUSE = """
     autodiff
     ops
     graph
-    op
+    op timing
     safetensors files
     dtypes errors
 """

@@ -15,7 +15,7 @@ from .dtypes import bool_, float32, int32, of_array, uint8
 from .errors import GraphError
 from .graph import ASSIGN, Cell, new_input
 from .op import TensorType
-from .plan import Plan, make_plan
+from .plan import Call, Plan, make_plan
 from .policy import Budget, Default, Policy, rewrite
 from .tensor import Tensor, as_array, entering
 
@@ -133,6 +133,25 @@ class CompiledStep:
             yield Event(name, call.node.part, arrays, sum(e.nbytes for e in entries), frees)
         for cell in recorded.assigned:
             active.overwritten(cell)
+
+    def time(self, *args: Any, runs: int = 1) -> list[tuple[Call, list[float]]]:
+        """Run the step so often, and once before, one kernel call at a time.
+
+        Only the native runtime can.
+
+        Returns
+        -------
+        list of (Call, list of float)
+            Each call in order, and the seconds that each run took for it.
+        """
+        entered = [_enter(a) for a in args]
+        recorded = self._record(entered)
+        active = trace.current()
+        active.run()
+        found = recorded.executable.timed(recorded.cells, recorded.inputs(entered), runs)
+        for cell in recorded.assigned:
+            active.overwritten(cell)
+        return found
 
     # ---- recording ----
 

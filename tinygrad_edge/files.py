@@ -1,13 +1,27 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and where an application may keep some."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO
 
 from .errors import FileError
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "cache_folder"]
+
+
+def cache_folder() -> Path | None:
+    """Return the cache folder that the platform gives an application; None without a home."""
+    variable, default = {
+        "darwin": ("", "~/Library/Caches"),
+        "win32": ("LOCALAPPDATA", "~/AppData/Local"),
+    }.get(sys.platform, ("XDG_CACHE_HOME", "~/.cache"))
+    base = os.environ.get(variable, "")
+    if not os.path.isabs(base):  # which the XDG specification says to ignore
+        base = os.path.expanduser(default)
+    return Path(base, "tinygrad_edge") if os.path.isabs(base) else None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The command line: ``tinygrad-edge train | eval | predict | plan | doctor``."""
+"""The command line: ``tinygrad-edge train | eval | predict | plan | bench | doctor``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import TinygradEdgeError
-from . import doctor, eval, plan, predict, train
+from . import bench, doctor, eval, plan, predict, train
 from .arguments import Parser
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (train, eval, predict, plan, doctor)
+COMMANDS = (train, eval, predict, plan, bench, doctor)
 
 
 def main(

@@ -1,10 +1,10 @@
 """Where data sets lie on this machine."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TypeAlias
 
+from .. import files
 from ..errors import DataError
 
 __all__ = ["DataDir", "cache_folder", "download_root", "given_folder", "given_root"]
@@ -64,13 +64,7 @@ def download_root(data_dir: DataDir) -> Path:
 
 def cache_folder() -> Path:
     """Return the cache folder that the platform gives an application."""
-    variable, default = {
-        "darwin": ("", "~/Library/Caches"),
-        "win32": ("LOCALAPPDATA", "~/AppData/Local"),
-    }.get(sys.platform, ("XDG_CACHE_HOME", "~/.cache"))
-    base = os.environ.get(variable, "")
-    if not os.path.isabs(base):  # which the XDG specification says to ignore
-        base = os.path.expanduser(default)
-    if not os.path.isabs(base):
+    folder = files.cache_folder()
+    if folder is None:
         raise DataError(f"this user has no home folder to download to: set {_VARIABLE} to a folder")
-    return Path(base, "tinygrad_edge")
+    return folder

@@ -1,0 +1,199 @@
+"""What `bench` runs to measure the kernels: small steps, of which the kernels named are timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import functional as f
+from .. import nn, optim
+from ..generator import Generator
+from ..gradients import grad
+from ..tensor import Tensor
+
+__all__ = ["CASES", "UNMEASURED", "Case"]
+
+Draw = Callable[[np.random.Generator], np.ndarray]
+
+
+class Case(NamedTuple):
+    """A step with its arguments; of each kernel named, its largest call is measured."""
+
+    label: str
+    kernels: str
+    step: Callable[..., Any]
+    arguments: tuple[Draw, ...]
+
+    def arrays(self) -> list[np.ndarray]:
+        """Draw the arguments."""
+        rng = np.random.default_rng(0)
+        return [draw(rng) for draw in self.arguments]
+
+
+# ---- arguments ----
+
+
+def _floats(*shape: int) -> Draw:
+    return lambda rng: rng.standard_normal(shape, np.float32)
+
+
+def _below(high: int, *shape: int) -> Draw:
+    return lambda rng: rng.integers(0, high, shape, np.int32)
+
+
+# Of these no cache holds a few, and the time of a call is that of memory.
+_ROW = _floats(1 << 23)
+_ROWS = _floats(1 << 13, 1 << 10)
+_IMAGES = _floats(32, 64, 64, 64)
+_INTEGERS = _below(100, 1 << 13, 1 << 10)
+_CLASSES = _below(1 << 10, 1 << 13)
+
+
+# ---- steps ----
+
+
+def _gradients(forward: Callable[..., Tensor], *by: int) -> Callable[..., Any]:
+    """A function with its gradients by some arguments."""
+
+    def loss(*inputs: Tensor) -> Tensor:
+        outputs = forward(*inputs)
+        return (outputs * outputs).sum()
+
+    return grad(loss, by or 0)
+
+
+def _conv(padding: int = 0, groups: int = 1, stride: int = 1) -> Callable[..., Any]:
+    def forward(x: Tensor, w: Tensor) -> Tensor:
+        return f.conv2d(x, w, stride=stride, padding=padding, groups=groups)
+
+    return _gradients(forward, 0, 1)
+
+
+def _norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return f.batch_norm(x, weight, bias)[0]
+
+
+def _norm_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return f.relu(_norm(x, weight, bias))
+
+
+def _pool_twice_differentiated(x: Tensor) -> Tensor:
+    gradient = grad(lambda z: (f.max_pool2d(z, 2) ** 3).sum())
+    return grad(lambda z: (gradient(z) ** 2).sum())(x)
+
+
+def _update(make: Callable[..., optim.Optimizer], **options: float) -> Callable[[Tensor], Tensor]:
+    """A step of an optimizer on 8 million parameters."""
+
+    def step(x: Tensor) -> Tensor:
+        layer = nn.Linear(1 << 10, 1 << 13, bias=False)
+        loss = layer(x).sum()
+        make(layer.parameters(), lr=0.0, **options).minimize(loss)
+        return loss
+
+    return step
+
+
+_CONV = "conv2d_f32 conv2d_backward_data_f32 conv2d_backward_weights_f32"
+_DEPTHWISE = " ".join(f"depthwise_{name}" for name in _CONV.split())
+_FEW = _floats(1, 1 << 10)
+
+CASES = (
+    Case("512 x 512 x 512", "matmul_f32", lambda a, b: a @ b, (_floats(512, 512),) * 2),
+    Case(
+        "1024 x 1024, K = 64",
+        "matmul_f32",
+        lambda a, b: a @ b,
+        (_floats(1024, 64), _floats(64, 1024)),
+    ),
+    Case(
+        "16 of 64 x 32 x 32, 3 x 3",
+        _CONV,
+        _conv(padding=1),
+        (_floats(16, 64, 32, 32), _floats(64, 64, 3, 3)),
+    ),
+    Case(
+        "16 of 64 x 32 x 32 -> 128, 3 x 3 / 2",
+        _CONV,
+        _conv(padding=1, stride=2),
+        (_floats(16, 64, 32, 32), _floats(128, 64, 3, 3)),
+    ),
+    Case(
+        "16 of 256 x 14 x 14, 1 x 1",
+        _CONV,
+        _conv(),
+        (_floats(16, 256, 14, 14), _floats(256, 256, 1, 1)),
+    ),
+    Case(
+        "32 of 64 x 64 x 64, 3 x 3",
+        _DEPTHWISE,
+        _conv(padding=1, groups=64),
+        (_IMAGES, _floats(64, 1, 3, 3)),
+    ),
+    Case(
+        "32 of 64 x 64 x 64",
+        "batch_norm_stats_f32 batch_norm_apply_f32 batch_norm_backward_f32",
+        _gradients(_norm, 0, 1, 2),
+        (_IMAGES, _floats(64), _floats(64)),
+    ),
+    Case(
+        "32 of 64 x 64 x 64, ReLU",
+        "batch_norm_activated_backward_f32",
+        _gradients(_norm_relu, 0, 1, 2),
+        (_IMAGES, _floats(64), _floats(64)),
+    ),
+    Case(
+        "32 of 64 x 64 x 64, 2 x 2",
+        "max_pool2d_f32 max_pool2d_backward_f32",
+        _gradients(lambda x: f.max_pool2d(x, 2)),
+        (_IMAGES,),
+    ),
+    Case(
+        "32 of 64 x 64 x 64, 2 x 2",
+        "max_pool2d_gather_f32",
+        _pool_twice_differentiated,
+        (_IMAGES,),
+    ),
+    Case(
+        "32 of 64 x 64 x 64, 2 x 2",
+        "avg_pool2d_f32 avg_pool2d_backward_f32",
+        _gradients(lambda x: f.avg_pool2d(x, 2)),
+        (_IMAGES,),
+    ),
+    Case("a + b", "elementwise_f32", lambda a, b: a + b, (_ROW, _ROW)),
+    Case("exp", "elementwise_f32", lambda a: a.exp(), (_ROW,)),
+    Case("relu(a * b + a)", "chain_f32", lambda a, b: f.relu(a * b + a), (_ROW, _ROW)),
+    Case("a + b", "elementwise_i32", lambda a, b: a + b, (_INTEGERS, _INTEGERS)),
+    Case("a < b", "compare_f32", lambda a, b: a < b, (_ROW, _ROW)),
+    Case("a < b", "compare_i32", lambda a, b: a < b, (_INTEGERS, _INTEGERS)),
+    Case("p & q", "logical_bool", lambda a, b: (a < b) & (a < 1.0), (_ROW, _ROW)),
+    Case("p ? a : b", "where_b32", lambda a, b: f.where(a < b, a, b), (_ROW, _ROW)),
+    Case("to float16", "cast", lambda a: a.astype("float16"), (_ROW,)),
+    Case("transposed", "copy", lambda a: a.T + 1.0, (_ROWS,)),
+    Case("along rows", "sum_f32", lambda a: a.sum(1), (_ROWS,)),
+    Case("along columns", "sum_f32", lambda a: a.sum(0), (_ROWS,)),
+    Case("along rows", "sum_i32", lambda a: a.sum(1), (_INTEGERS,)),
+    Case("along rows", "max_f32", lambda a: a.max(1), (_ROWS,)),
+    Case("of rows", "argmax_f32", lambda a: a.argmax(1), (_ROWS,)),
+    Case("5 of 1024", "topk_f32", lambda a: a.topk(5), (_ROWS,)),
+    Case("of rows", "softmax_f32", lambda a: f.softmax(a, axis=1), (_ROWS,)),
+    Case("of rows", "log_softmax_f32", lambda a: f.log_softmax(a, axis=1), (_ROWS,)),
+    Case("1024 classes", "cross_entropy_f32", f.cross_entropy, (_ROWS, _CLASSES)),
+    Case("1024 classes", "cross_entropy_backward_f32", grad(f.cross_entropy), (_ROWS, _CLASSES)),
+    Case(
+        "rows",
+        "take scatter_add_f32",
+        _gradients(lambda a, rows: a.take(rows)),
+        (_ROWS, _below(1 << 13, 1 << 13)),
+    ),
+    Case("half", "dropout_f32", lambda a: f.dropout(a, 0.5, Generator(0)), (_ROWS,)),
+    Case("8 million", "sgd_f32", _update(optim.SGD), (_FEW,)),
+    Case("8 million", "sgd_momentum_f32", _update(optim.SGD, momentum=0.9), (_FEW,)),
+    Case("8 million", "adam_f32", _update(optim.Adam), (_FEW,)),
+    Case("8 million", "rmsprop_f32", _update(optim.RMSprop), (_FEW,)),
+)
+
+#: The peak itself, and what only ever has a few elements.
+UNMEASURED = ("multiply_add_f32", "arange_i32", "check_finite_f32", "full", "generator_advance")

@@ -1,0 +1,68 @@
+"""A training step of the model that a command line names, on images that are made up."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import functional, models
+from ..compiled import CompiledStep, compile
+from ..tensor import Tensor
+from .arguments import count, name_of, size
+from .recipes import OPTIMIZERS
+
+__all__ = ["ModelStep", "add_options", "model_step"]
+
+
+def add_options(parser: Any, nargs: str | None = None) -> None:
+    """Add MODEL (``nargs`` says whether it may be absent) and what its step depends on."""
+    option = parser.add_argument
+    option(
+        "model",
+        metavar="MODEL",
+        nargs=nargs,
+        type=name_of("model", models.MODELS),
+        help=f"one of {', '.join(models.MODELS)}",
+    )
+    option("--batch", type=count, metavar="N", default=64, help="images in a step (default: 64)")
+    option("--classes", type=count, metavar="N", default=10, help="classes (default: 10)")
+    option(
+        "--size",
+        type=size,
+        metavar="CxHxW",
+        default=(1, 28, 28),
+        help="channels, height and width of an image (default: 1x28x28)",
+    )
+    option(
+        "--optimizer",
+        type=name_of("optimizer", OPTIMIZERS),
+        default="sgd",
+        help=f"one of {', '.join(OPTIMIZERS)} (default: sgd)",
+    )
+
+
+class ModelStep(NamedTuple):
+    """A compiled step and a batch for it."""
+
+    step: CompiledStep
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def model_step(args: argparse.Namespace, lr: float) -> ModelStep:
+    """Make the step that the options of `add_options` describe."""
+    channels, height, width = args.size
+    model = models.build(args.model, args.classes, channels, (height, width))
+    optimizer = OPTIMIZERS[args.optimizer](model.parameters(), lr)
+
+    @compile
+    def step(images: Tensor, labels: Tensor) -> Tensor:
+        loss = functional.cross_entropy(model(images), labels)
+        optimizer.minimize(loss)
+        return loss
+
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((args.batch, *args.size), np.float32)
+    return ModelStep(step, images, rng.integers(0, args.classes, args.batch, np.int32))
