@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -126,3 +127,15 @@ def test_the_process_grows_by_the_arena():
         [sys.executable, "-c", _GROWTH], check=True, capture_output=True, text=True
     ).stdout
     assert abs(int(out)) < 1_000_000
+
+
+def test_an_arena_that_is_outgrown_or_released_goes():
+    native.release_arena()
+    step = te.compile(lambda x: (x * 2.0).sum())
+    few, many = np.ones(8, np.float32), np.ones(1 << 16, np.float32)
+    for again in (lambda: step(many), native.release_arena):
+        assert step(few).item() == 16
+        old = weakref.ref(native._arena)
+        again()
+        assert old() is None
+    assert (step(many).item(), step(few).item()) == (1 << 17, 16)

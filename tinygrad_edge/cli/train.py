@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from .. import data, models
-from ..runtime import set_threads
+from ..runtime import release_arena, set_threads
 from . import curves, loop
 from .arguments import DATA, count, name_of, positive, seed
 from .recipes import FEW, IMBALANCE, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
@@ -116,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
             finished = loop.train(training, files, record, bar, interrupts)
     except KeyboardInterrupt:  # the second one: what the last snapshot does not hold is lost
         finished = False
+    release_arena()  # what draws is large, and shall not come on top of a step's memory
     if progress.epochs and not curves.draw(files.curves, progress.epochs):
         report.line("no curves.png: drawing needs matplotlib (pip install 'tinygrad-edge[cli]')")
     _conclude(report, files, progress, finished)

@@ -10,9 +10,18 @@ from types import ModuleType
 from ..errors import BuildError
 from . import _ffi, native, reference
 from .diagnose import run_checked
-from .native import Stopped
+from .native import Stopped, release_arena
 
-__all__ = ["Stopped", "current", "run_checked", "set_threads", "stopping", "threads", "use"]
+__all__ = [
+    "Stopped",
+    "current",
+    "release_arena",
+    "run_checked",
+    "set_threads",
+    "stopping",
+    "threads",
+    "use",
+]
 
 VARIABLE = "TINYGRAD_EDGE_RUNTIME"
 

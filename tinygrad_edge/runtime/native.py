@@ -20,6 +20,7 @@ __all__ = [
     "arena_high_water",
     "name",
     "paint_arena",
+    "release_arena",
     "signature",
     "stop_asked",
     "workspace",
@@ -30,6 +31,7 @@ name = "native"
 #: One arena serves all plans of the process, one at a time.
 _lock = threading.RLock()
 _arena = np.empty(0, np.uint8)
+_mappings = 0  # how often it was made anew
 
 _PAINT = 0xA5
 #: Bytes of an input or output that is let go after a run; to bind a smaller one again costs more.
@@ -59,14 +61,22 @@ def _reserve(nbytes: int) -> np.ndarray:
     An anonymous private mapping without huge pages: the process then grows by the bytes touched,
     to a page.
     """
-    global _arena
+    global _arena, _mappings
     if _arena.nbytes < nbytes:
         _arena = np.empty(0, np.uint8)  # the old mapping goes before the new one comes
         pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_NOHUGEPAGE"):
             pages.madvise(mmap.MADV_NOHUGEPAGE)
         _arena = np.frombuffer(pages, np.uint8)
+        _mappings += 1
     return _arena
+
+
+def release_arena() -> None:
+    """Give the arena's memory back to the system; the next run takes it again."""
+    global _arena
+    with _lock:
+        _arena = np.empty(0, np.uint8)
 
 
 def paint_arena(nbytes: int) -> None:
@@ -129,6 +139,7 @@ class Executable:
         self._lent = [slot for slot, value in bound if value.nbytes >= _LARGE]
         self._output_types = [v.type for v in plan.graph.outputs]
         self._bound: Sequence[np.ndarray] = ()
+        self._mapping = 0
         written = (any(1 <= o.slot < self._first_input for o in _written(c)) for c in plan.calls)
         self._first_change = next((i for i, w in enumerate(written) if w), len(plan.calls))
 
@@ -197,7 +208,11 @@ class Executable:
         return raw.view(value.dtype.numpy).reshape(value.shape).copy()
 
     def _bind(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        self._bases.set(0, _reserve(max(self.plan.arena_bytes, 1)))
+        arena = _reserve(max(self.plan.arena_bytes, 1))
+        if self._mapping != _mappings:
+            self._bases.set(0, arena)
+            self._bases.release(0)  # this module keeps it, so that it alone lets it go
+            self._mapping = _mappings
         if self._bound is not cells:
             for i, array in enumerate(cells):
                 self._bases.set(1 + i, array, writable=True)
