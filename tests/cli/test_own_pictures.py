@@ -1,12 +1,16 @@
 """From a folder of one's own pictures, some of them broken, to what a new picture shows."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 from cli import photos
+from cli.process import run
 
 from tinygrad_edge import runtime, safetensors
+from tinygrad_edge.cli import confusion
 from tinygrad_edge.cli.record import EpochResult, Progress
 
 TINY = ("--model", "tiny", "--size", "8", "--batch", "16", "--out", "run")
@@ -220,6 +224,24 @@ def test_eval_shows_a_table_and_puts_the_picture_where_it_is_told(trained, comma
     assert len(row) == 2 + 3 + 1
     assert (tmp_path / "pictures" / "confusion.png").exists()
     assert not (tmp_path / "run" / "confusion.png").exists()
+
+
+def test_matrix_is_drawn_whatever_the_classes_are_called(tmp_path):
+    names = ["\udce9t\udce9", "\u82b1", "$x_", "[bold]"]
+    assert confusion.draw(tmp_path / "c.png", np.eye(4, dtype=int), names)
+    assert confusion.table(np.eye(4, dtype=int), names[1:] + ["d"])
+
+
+def test_names_that_are_no_text_are_printed_all_the_same(trained, few, tmp_path):
+    name = os.fsdecode(b"\xff.jpg")
+    try:
+        shutil.copy(few / "discs" / "001.jpg", tmp_path / name)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has no such names")
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    code, out, err = run("predict", "run", name, folder=tmp_path, env=env)
+    assert (code, err) == (0, "")
+    assert out.startswith("\\udcff.jpg  ")
 
 
 def test_eval_that_cannot_draw_says_so_and_gives_the_numbers(trained, command):

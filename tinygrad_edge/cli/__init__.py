@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import Any
 
 from ..errors import TinygradEdgeError
@@ -37,6 +38,8 @@ def main(
     int
         The exit code: 0 done, 2 an error that one line on stderr names, 130 interrupted.
     """
+    if isinstance(sys.stdout, TextIOWrapper):  # names of files need be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = build_parser().parse_args(argv, Namespace(on_epoch=on_epoch))
         code = int(args.run(args))

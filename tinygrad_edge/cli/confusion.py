@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,15 +64,18 @@ def draw(path: Path, confusion: np.ndarray, names: Sequence[str]) -> bool:
     axes = figure.subplots()
     axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(names))
-    axes.set_xticks(ticks, names, rotation=90, parse_math=False)
-    axes.set_yticks(ticks, names, parse_math=False)
+    labels = [name.encode(errors="replace").decode() for name in names]  # of folders: any bytes
+    axes.set_xticks(ticks, labels, rotation=90, parse_math=False)
+    axes.set_yticks(ticks, labels, parse_math=False)
     axes.set(xlabel="taken for", ylabel="class")
     if len(names) <= _MOST_NUMBERED:
         for i, j in np.argwhere(confusion):
             colour = "white" if fractions[i, j] > 0.5 else "black"
             axes.text(j, i, str(confusion[i, j]), ha="center", va="center", color=colour)
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a letter that no font has is drawn as a box
+        figure.savefig(picture, format="png", dpi=120)
     with atomic_write(path) as file:
         file.write(picture.getvalue())
     return True
