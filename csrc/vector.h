@@ -69,11 +69,75 @@ static inline void vstore_part(float *p, int64_t n, vf x)
 #if defined(TGE_AVX512)
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x);
 #elif defined(TGE_AVX2)
-    _mm256_maskstore_ps(p, (__m256i)(viota() < visplat((int32_t)n)), (__m256)x);
+    /* Stores under a mask are slow on many processors: by halves. */
+    if (n >= VL) {
+        vstore(p, x);
+        return;
+    }
+    __m128 rest = _mm256_castps256_ps128((__m256)x);
+    if (n & 4) {
+        _mm_storeu_ps(p, rest);
+        rest = _mm256_extractf128_ps((__m256)x, 1);
+        p += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)p, rest);
+        rest = _mm_movehl_ps(rest, rest);
+        p += 2;
+    }
+    if (n & 1)
+        _mm_store_ss(p, rest);
 #else
     any32 *to = (any32 *)p;
     for (int i = 0; i < VL; i++)
         if (i < n)
+            to[i] = x[i];
+#endif
+}
+
+/* Some lanes of a vector: others read as zero and are not touched in memory. */
+#if defined(TGE_AVX512)
+typedef __mmask16 lane_mask;
+#else
+typedef vi lane_mask;
+#endif
+
+/* Lanes [low, high), where 0 <= low and high <= VL. */
+static inline lane_mask lanes_between(int64_t low, int64_t high)
+{
+#if defined(TGE_AVX512)
+    return (__mmask16)(((1u << high) - 1) & ~((1u << low) - 1));
+#else
+    return (viota() >= visplat((int32_t)low)) & (viota() < visplat((int32_t)high));
+#endif
+}
+
+static inline vf vload_masked(const float *p, lane_mask mask)
+{
+#if defined(TGE_AVX512)
+    return (vf)_mm512_maskz_loadu_ps(mask, p);
+#elif defined(TGE_AVX2)
+    return (vf)_mm256_maskload_ps(p, (__m256i)mask);
+#else
+    vf x = {0};
+    const any32 *from = (const any32 *)p;
+    for (int i = 0; i < VL; i++)
+        if (mask[i])
+            x[i] = from[i];
+    return x;
+#endif
+}
+
+static inline void vstore_masked(float *p, lane_mask mask, vf x)
+{
+#if defined(TGE_AVX512)
+    _mm512_mask_storeu_ps(p, mask, (__m512)x);
+#elif defined(TGE_AVX2)
+    _mm256_maskstore_ps(p, (__m256i)mask, (__m256)x);
+#else
+    any32 *to = (any32 *)p;
+    for (int i = 0; i < VL; i++)
+        if (mask[i])
             to[i] = x[i];
 #endif
 }
@@ -375,7 +439,8 @@ static inline void vstore_bfloat16(uint16_t *p, vf x)
  *
  * A sum over memory adds element i into lane i % 16 and ends with one fixed tree, so that its bits do not depend on the vector width. */
 
-typedef struct { vf part[16 / VL]; } wide;
+enum { WIDE = 16 };
+typedef struct { vf part[WIDE / VL]; } wide;
 
 static inline wide wide_splat(float x)
 {
@@ -442,6 +507,36 @@ static inline float wide_sum(wide w)
         for (int i = 0; i < half; i++)
             lane[i] += lane[i + half];
     return lane[0];
+}
+
+/* sum[i] = wide_sum of sixteen floats at lanes + 16 i, for i < count rounded up to VL. Interleaving two vectors before each step of the
+ * tree serves both, and leaves their sums in the order of reversed bits. */
+static inline void wide_sums(float *sum, const float *lanes, int count)
+{
+#if VL == 16
+    static const int8_t reversed[VL] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
+#elif VL == 8
+    static const int8_t reversed[VL] = {0, 4, 2, 6, 1, 5, 3, 7};
+#else
+    static const int8_t reversed[VL] = {0, 2, 1, 3};
+#endif
+    for (int first = 0; first < count; first += VL) {
+        vf level[VL];
+        _Pragma("GCC unroll 16") for (int i = 0; i < VL; i++) {
+            const float *from = lanes + (first + reversed[i]) * WIDE;
+            vf part[WIDE / VL];
+            _Pragma("GCC unroll 4") for (int j = 0; j < WIDE / VL; j++) part[j] = vload(from + j * VL);
+            _Pragma("GCC unroll 2") for (int half = WIDE / VL / 2; half; half /= 2)
+                _Pragma("GCC unroll 2") for (int j = 0; j < half; j++) part[j] += part[j + half];
+            level[i] = part[0];
+        }
+        _Pragma("GCC unroll 4") for (int half = VL / 2; half; half /= 2)
+            _Pragma("GCC unroll 8") for (int i = 0; i < half; i++) {
+                const vf even = level[2 * i], odd = level[2 * i + 1];
+                level[i] = vinterleave_low(even, odd) + vinterleave_high(even, odd);
+            }
+        vstore(sum + first, level[0]);
+    }
 }
 
 /* NaN when any lane is. */

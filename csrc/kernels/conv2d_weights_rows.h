@@ -16,7 +16,6 @@ enum { ROWS_OUTPUTS = 5, ROWS_COLUMNS = 5 };
 enum { ROWS_OUTPUTS = 3, ROWS_COLUMNS = 3 };
 #endif
 enum {
-    LANES = 16,
     ROWS_MOST = 130,    /* (channel, tap) pairs of an item, at most; but one channel at least */
     ROWS_BAND = 800,    /* grid points, at most: a tile's operands about fill the first-level cache */
     ROWS_RUNS = 64,
@@ -40,7 +39,7 @@ static int suits_rows(const tge_conv2d_params *p)
     sliding_window window = forward_window(p);
     flatten_rows(&window);
     int64_t width = tap_count(&window) == 1 ? window.h.grid * window.w.grid : window.w.grid;
-    return tap_count(&window) > 0 && 15 * round_up(width, LANES) <= 16 * width;
+    return tap_count(&window) > 0 && 15 * round_up(width, WIDE) <= 16 * width;
 }
 
 static weights_job cut_weights_rows(const tge_conv2d_params *p)
@@ -82,7 +81,7 @@ static int64_t find_row_runs(row_run *runs, const weights_job *job, const band *
 /* lanes[i][j][l] = the sum over points in lane l of gy[i] * x[j]. Meanwhile the same points of `ahead` are fetched. */
 static void rows_tile(const row_run *runs, int64_t count, const float *const *gy, const float *const *x, const float *ahead, float *lanes)
 {
-    for (int part = 0; part < LANES; part += VL) {
+    for (int part = 0; part < WIDE; part += VL) {
         vf sum[ROWS_OUTPUTS][ROWS_COLUMNS];
         _Pragma("GCC unroll 5") for (int i = 0; i < ROWS_OUTPUTS; i++)
             _Pragma("GCC unroll 5") for (int j = 0; j < ROWS_COLUMNS; j++) sum[i][j] = (vf){0};
@@ -91,7 +90,7 @@ static void rows_tile(const row_run *runs, int64_t count, const float *const *gy
             _Pragma("GCC unroll 5") for (int i = 0; i < ROWS_OUTPUTS; i++) a[i] = gy[i] + run->gy + part;
             _Pragma("GCC unroll 5") for (int j = 0; j < ROWS_COLUMNS; j++) b[j] = x[j] + run->x + part;
             int64_t point = 0;
-            for (; point + LANES <= run->count; point += LANES) {
+            for (; point + WIDE <= run->count; point += WIDE) {
                 __builtin_prefetch(ahead + run->gy + point, 0, 2);
                 vf row[ROWS_OUTPUTS];
                 _Pragma("GCC unroll 5") for (int i = 0; i < ROWS_OUTPUTS; i++) row[i] = vload(a[i] + point);
@@ -111,37 +110,7 @@ static void rows_tile(const row_run *runs, int64_t count, const float *const *gy
             }
         }
         _Pragma("GCC unroll 5") for (int i = 0; i < ROWS_OUTPUTS; i++)
-            _Pragma("GCC unroll 5") for (int j = 0; j < ROWS_COLUMNS; j++) vstore(lanes + (i * ROWS_COLUMNS + j) * LANES + part, sum[i][j]);
-    }
-}
-
-/* sum[i] of the lanes of row i: lane l and l + 8, then 4, 2, 1 are added. Interleaving two vectors before each step serves both, and
- * leaves their sums in the order of reversed bits. */
-static inline void sum_lanes(float *sum, const float *lanes, int count)
-{
-#if VL == 16
-    static const int8_t reversed[VL] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
-#elif VL == 8
-    static const int8_t reversed[VL] = {0, 4, 2, 6, 1, 5, 3, 7};
-#else
-    static const int8_t reversed[VL] = {0, 2, 1, 3};
-#endif
-    for (int first = 0; first < count; first += VL) {
-        vf level[VL];
-        _Pragma("GCC unroll 16") for (int i = 0; i < VL; i++) {
-            const float *from = lanes + (first + reversed[i]) * LANES;
-            vf part[LANES / VL];
-            _Pragma("GCC unroll 4") for (int j = 0; j < LANES / VL; j++) part[j] = vload(from + j * VL);
-            _Pragma("GCC unroll 2") for (int half = LANES / VL / 2; half; half /= 2)
-                _Pragma("GCC unroll 2") for (int j = 0; j < half; j++) part[j] += part[j + half];
-            level[i] = part[0];
-        }
-        _Pragma("GCC unroll 4") for (int half = VL / 2; half; half /= 2)
-            _Pragma("GCC unroll 8") for (int i = 0; i < half; i++) {
-                vf even = level[2 * i], odd = level[2 * i + 1];
-                level[i] = vinterleave_low(even, odd) + vinterleave_high(even, odd);
-            }
-        vstore(sum + first, level[0]);
+            _Pragma("GCC unroll 5") for (int j = 0; j < ROWS_COLUMNS; j++) vstore(lanes + (i * ROWS_COLUMNS + j) * WIDE + part, sum[i][j]);
     }
 }
 
@@ -151,7 +120,7 @@ static void weights_item_rows(const weights_job *job, int64_t item, float *works
     weights_block block = weights_block_at(job, item);
     int64_t taps = tap_count(&job->window), columns = block.channels * taps, gw_row = job->channels * taps;
     int plain = is_plain(&job->window);
-    _Alignas(64) float lanes[ROWS_SUMS * LANES] = {0}; /* those beyond a tile may hold anything finite */
+    _Alignas(64) float lanes[ROWS_SUMS * WIDE] = {0}; /* those beyond a tile may hold anything finite */
 
     for (int64_t step = block.first; step < block.end; step++) {
         band b = band_at(&job->window, &job->cut, step);
@@ -178,7 +147,7 @@ static void weights_item_rows(const weights_job *job, int64_t item, float *works
                 int64_t next = min_i64(m + ROWS_OUTPUTS + min_i64(first / ROWS_COLUMNS, ROWS_OUTPUTS - 1), block.outputs - 1);
                 float sums[ROWS_SUMS], *to = block.gw + m * gw_row + first;
                 rows_tile(runs, count, gy, x, block.gy + next * p->y_c_stride, lanes);
-                sum_lanes(sums, lanes, ROWS_OUTPUTS * ROWS_COLUMNS);
+                wide_sums(sums, lanes, ROWS_OUTPUTS * ROWS_COLUMNS);
                 for (int64_t i = 0; i < rows; i++, to += gw_row)
                     for (int64_t j = 0; j < width; j++)
                         to[j] = step > block.first ? to[j] + sums[i * ROWS_COLUMNS + j] : sums[i * ROWS_COLUMNS + j];

@@ -3,6 +3,7 @@
 #define TGE_CORRELATE_H
 
 #include "depthwise.h"
+#include "depthwise_3x3.h"
 
 typedef struct {
     const tge_conv2d_params *p;
@@ -10,7 +11,7 @@ typedef struct {
     const float *x, *weight;
     tile_plan tiles;
     tap_list taps[MAX_STRIDE * MAX_STRIDE]; /* forward: one list; backward: one a phase */
-    int dense;                              /* 3 or 5: the side of a square window without stride and dilation */
+    int is_5x5;                             /* without stride and dilation */
     int64_t multiplier;
     int64_t planes, planes_in_chunk, channels;
     int channel_major;
@@ -22,8 +23,7 @@ static depthwise_walk make_depthwise(void *const *operand, const tge_conv2d_para
                         .planes = p->n * channels, .channels = channels, .channel_major = p->x_c_stride > p->x_n_stride};
     w.planes_in_chunk = max_i64(1, CHUNK / max_i64(1, p->h * p->w + p->p * p->q));
     const int64_t steps = p->stride_h * p->stride_w * p->dilation_h * p->dilation_w;
-    if (steps == 1 && p->r == p->s && (p->r == 3 || p->r == 5))
-        w.dense = (int)p->r;
+    w.is_5x5 = steps == 1 && p->r == 5 && p->s == 5;
     return w;
 }
 
@@ -79,58 +79,46 @@ static void correlate_run(float *y, int64_t n, const float *x, const tap_list *t
     }
 }
 
-/* Rows of outputs of a square dense window, whose weights stay in registers; each vector of the input serves all rows that read it. */
+/* Rows of outputs of a 5 x 5 window; each vector of the input serves all rows that read it. */
 ALWAYS_INLINE void correlate_rows(float *y, int64_t y_pitch, const float *x, int64_t pitch, const float *weight, int64_t columns,
-                                  int window, int rows)
+                                  int rows)
 {
-    vf tap_weight[25];
-    for (int t = 0; t < window * window; t++)
+    enum { WINDOW = 5 };
+    vf tap_weight[WINDOW * WINDOW];
+    for (int t = 0; t < WINDOW * WINDOW; t++)
         tap_weight[t] = vsplat(weight[t]);
     for (int64_t column = 0; column < columns; column += VL) {
         vf sum[4] = {{0}};
         _Pragma("GCC unroll 8")
-        for (int i = 0; i < window + rows - 1; i++)
+        for (int i = 0; i < WINDOW + rows - 1; i++)
             _Pragma("GCC unroll 8")
-            for (int s = 0; s < window; s++) {
+            for (int s = 0; s < WINDOW; s++) {
                 const vf value = vload(x + i * pitch + s + column);
                 _Pragma("GCC unroll 8")
                 for (int j = 0; j < rows; j++)
-                    if (i >= j && i - j < window)
-                        sum[j] = vfma(tap_weight[(i - j) * window + s], value, sum[j]);
+                    if (i >= j && i - j < WINDOW)
+                        sum[j] = vfma(tap_weight[(i - j) * WINDOW + s], value, sum[j]);
             }
         for (int j = 0; j < rows; j++)
             vstore_upto(y + j * y_pitch + column, columns - column, sum[j]);
     }
 }
 
-ALWAYS_INLINE void correlate_dense(float *y, int64_t y_pitch, const float *x, int64_t pitch, const float *weight, int64_t rows,
-                                   int64_t columns, int window)
+static void correlate_5x5(float *y, int64_t y_pitch, const float *x, int64_t pitch, const float *weight, int64_t rows, int64_t columns)
 {
     int64_t i = 0;
     for (; i + 4 <= rows; i += 4)
-        correlate_rows(y + i * y_pitch, y_pitch, x + i * pitch, pitch, weight, columns, window, 4);
+        correlate_rows(y + i * y_pitch, y_pitch, x + i * pitch, pitch, weight, columns, 4);
     for (; i < rows; i++)
-        correlate_rows(y + i * y_pitch, y_pitch, x + i * pitch, pitch, weight, columns, window, 1);
+        correlate_rows(y + i * y_pitch, y_pitch, x + i * pitch, pitch, weight, columns, 1);
 }
 
-static void correlate_3x3(float *y, int64_t y_pitch, const float *x, int64_t pitch, const float *weight, int64_t rows, int64_t columns)
-{
-    correlate_dense(y, y_pitch, x, pitch, weight, rows, columns, 3);
-}
-
-static void correlate_5x5(float *y, int64_t y_pitch, const float *x, int64_t pitch, const float *weight, int64_t rows, int64_t columns)
-{
-    correlate_dense(y, y_pitch, x, pitch, weight, rows, columns, 5);
-}
-
-/* A tile of rows x columns outputs: dense windows row by row, all others as one run. */
+/* A tile of rows x columns outputs: 5 x 5 windows row by row, all others as one run. */
 static inline void correlate_tile(const depthwise_walk *w, float *y, int64_t y_pitch, const float *tile, const float *weight, int64_t rows,
                                   int64_t columns)
 {
     const tile_plan *t = &w->tiles;
-    if (w->dense == 3)
-        correlate_3x3(y, y_pitch, tile, t->pitch, weight, rows, columns);
-    else if (w->dense == 5)
+    if (w->is_5x5)
         correlate_5x5(y, y_pitch, tile, t->pitch, weight, rows, columns);
     else {
         tile_buffer output;

@@ -18,6 +18,16 @@ static void depthwise_tiles(const depthwise_walk *w, int64_t sample, int64_t cha
 
 static void depthwise_tiled(void *context, int64_t chunk) { each_plane_of_images(context, chunk, depthwise_tiles); }
 
+static void depthwise_3x3_plane(const depthwise_walk *w, int64_t sample, int64_t channel)
+{
+    const tge_conv2d_params *p = w->p;
+    (p->stride_h == 1 ? correlate_plane_by_1 : correlate_plane_by_2)(
+        w->y + sample * p->y_n_stride + channel * p->y_c_stride, p->p, p->q,
+        w->x + sample * p->x_n_stride + channel / w->multiplier * p->x_c_stride, p->h, p->w, -p->pad_h, -p->pad_w, w->weight + channel * 9);
+}
+
+static void depthwise_3x3(void *context, int64_t chunk) { each_plane_of_images(context, chunk, depthwise_3x3_plane); }
+
 /* Any window: the definition. */
 static void depthwise_plane(const depthwise_walk *w, int64_t sample, int64_t channel)
 {
@@ -47,6 +57,8 @@ static int64_t depthwise_conv2d_f32(void *const *operand, const void *params)
     if (p->n * p->k * p->p * p->q == 0)
         return 0;
     depthwise_walk w = make_depthwise(operand, p, p->k);
+    if (suits_3x3(p))
+        return run_depthwise(&w, depthwise_3x3);
     if (!plan_tiles(&w.tiles, p, p->p, p->q))
         return run_depthwise(&w, depthwise_plain);
     list_taps(w.taps, &w.tiles, p);

@@ -5,7 +5,26 @@
  * turned round. */
 #include "correlate.h"
 
-/* ---- without strides and multiplier: the forward correlation with the window turned round ---- */
+/* ---- 3 x 3 without multiplier ---- */
+
+static void depthwise_data_3x3_plane(const depthwise_walk *w, int64_t sample, int64_t channel)
+{
+    const tge_conv2d_params *p = w->p;
+    float *grad_x = w->y + sample * p->x_n_stride + channel * p->x_c_stride;
+    const float *grad_y = w->x + sample * p->y_n_stride + channel * p->y_c_stride, *weight = w->weight + channel * 9;
+    if (p->stride_h == 2) {
+        spread_plane_by_2(grad_x, grad_y, p, weight);
+        return;
+    }
+    float turned[9];
+    for (int i = 0; i < 9; i++)
+        turned[i] = weight[8 - i];
+    correlate_plane_by_1(grad_x, p->h, p->w, grad_y, p->p, p->q, p->pad_h - 2, p->pad_w - 2, turned);
+}
+
+static void depthwise_data_3x3(void *context, int64_t chunk) { each_plane_of_images(context, chunk, depthwise_data_3x3_plane); }
+
+/* ---- 5 x 5 without strides and multiplier: the forward correlation with the window turned round ---- */
 
 static void depthwise_data_tiles(const depthwise_walk *w, int64_t sample, int64_t channel)
 {
@@ -27,7 +46,7 @@ static void depthwise_data_tiles(const depthwise_walk *w, int64_t sample, int64_
         }
 }
 
-static void depthwise_data_dense(void *context, int64_t chunk) { each_plane_of_images(context, chunk, depthwise_data_tiles); }
+static void depthwise_data_5x5(void *context, int64_t chunk) { each_plane_of_images(context, chunk, depthwise_data_tiles); }
 
 /* ---- with strides: phase by phase ---- */
 
@@ -121,12 +140,14 @@ static int64_t depthwise_conv2d_backward_data_f32(void *const *operand, const vo
     if (p->n * p->c * p->h * p->w == 0)
         return 0;
     depthwise_walk w = make_depthwise(operand, p, p->c);
+    if (suits_3x3(p) && w.multiplier == 1)
+        return run_depthwise(&w, depthwise_data_3x3);
     const int64_t height = (p->h - 1 + p->pad_h) / p->stride_h - p->pad_h / p->stride_h + 1;
     const int64_t width = (p->w - 1 + p->pad_w) / p->stride_w - p->pad_w / p->stride_w + 1;
     if (w.multiplier == 0 || !plan_tiles(&w.tiles, p, height, width)) /* without outputs there is no phase to store */
         return run_depthwise(&w, depthwise_data_plain);
-    if (w.dense && w.multiplier == 1)
-        return run_depthwise(&w, depthwise_data_dense);
+    if (w.is_5x5 && w.multiplier == 1)
+        return run_depthwise(&w, depthwise_data_5x5);
     list_phase_taps(w.taps, &w.tiles, p);
     return run_depthwise(&w, depthwise_data_tiled);
 }

@@ -1,5 +1,8 @@
 /* depthwise_conv2d_backward_weights_f32: each tap's dot product of the output's gradient with the shifted input. */
 #include "depthwise.h"
+#include "depthwise_3x3.h"
+
+enum { MAX_TOGETHER = 8 }; /* channels */
 
 typedef struct {
     const tge_conv2d_params *p;
@@ -108,6 +111,29 @@ ALWAYS_INLINE void each_weight_channel(const depthwise_weights *w, int64_t chunk
 }
 
 static void depthwise_weights_tiled_chunk(void *context, int64_t chunk) { each_weight_channel(context, chunk, depthwise_weights_tiled); }
+
+/* Some channels together, sample by sample, so that memory is read in long stretches. */
+static void depthwise_weights_3x3_chunk(void *context, int64_t chunk)
+{
+    const depthwise_weights *w = context;
+    const tge_conv2d_params *p = w->p;
+    const int64_t first = chunk * w->channels_in_chunk, end = min_i64(first + w->channels_in_chunk, p->k);
+    channel_sums sums[MAX_TOGETHER];
+    for (int64_t start = first; start < end; start += MAX_TOGETHER) {
+        const int64_t count = min_i64(MAX_TOGETHER, end - start);
+        memset(sums, 0, sizeof sums);
+        for (int64_t sample = 0; sample < p->n; sample++)
+            for (int64_t i = 0; i < count; i++)
+                dot_plane(&sums[i], p, w->x + sample * p->x_n_stride + (start + i) / w->multiplier * p->x_c_stride,
+                          w->grad + sample * p->y_n_stride + (start + i) * p->y_c_stride);
+        for (int64_t i = 0; i < count; i++) {
+            empty_lanes(&sums[i]);
+            for (int t = 0; t < 9; t++)
+                w->grad_weight[(start + i) * 9 + t] = (float)sums[i].total[t];
+        }
+    }
+}
+
 static void depthwise_weights_plain_chunk(void *context, int64_t chunk) { each_weight_channel(context, chunk, depthwise_weights_plain); }
 
 static int64_t depthwise_conv2d_backward_weights_f32(void *const *operand, const void *params)
@@ -117,9 +143,14 @@ static int64_t depthwise_conv2d_backward_weights_f32(void *const *operand, const
         return 0;
     depthwise_weights w = {.p = p, .grad_weight = operand[0], .x = operand[1], .grad = operand[2], .multiplier = p->k / p->c};
     w.channels_in_chunk = max_i64(1, CHUNK / max_i64(1, p->n * p->p * p->q));
-    const int tiled = p->p * p->q > 0 && plan_tiles(&w.tiles, p, p->p, p->q);
-    if (tiled)
+    void (*chunk)(void *, int64_t) = depthwise_weights_plain_chunk;
+    if (suits_3x3(p)) {
+        w.channels_in_chunk = max_i64(w.channels_in_chunk, min_i64(MAX_TOGETHER, CHUNK / max_i64(1, p->p * p->q)));
+        chunk = depthwise_weights_3x3_chunk;
+    } else if (p->p * p->q > 0 && plan_tiles(&w.tiles, p, p->p, p->q)) {
         list_taps(&w.taps, &w.tiles, p);
-    tge_parallel(ceil_div(p->k, w.channels_in_chunk), tiled ? depthwise_weights_tiled_chunk : depthwise_weights_plain_chunk, &w);
+        chunk = depthwise_weights_tiled_chunk;
+    }
+    tge_parallel(ceil_div(p->k, w.channels_in_chunk), chunk, &w);
     return 0;
 }

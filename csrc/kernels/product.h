@@ -51,7 +51,7 @@ static inline void pack_panel(float *panel, int width, const float *source, int6
             for (int lane = 0; lane < width; lane += VL) {
                 int64_t left = lanes - lane;
                 const float *from = source + k * k_stride + lane;
-                __builtin_prefetch(from + 128);
+                __builtin_prefetch(from + 128, 0, 2);
                 vstore(panel + k * width + lane, left >= VL ? vload(from) : left > 0 ? vload_part(from, left) : (vf){0});
             }
     } else if (k_stride == 1) {
