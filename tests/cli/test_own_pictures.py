@@ -229,7 +229,14 @@ def test_eval_shows_a_table_and_puts_the_picture_where_it_is_told(trained, comma
 def test_matrix_is_drawn_whatever_the_classes_are_called(tmp_path):
     names = ["\udce9t\udce9", "\u82b1", "$x_", "[bold]"]
     assert confusion.draw(tmp_path / "c.png", np.eye(4, dtype=int), names)
-    assert confusion.table(np.eye(4, dtype=int), names[1:] + ["d"])
+
+
+def test_table_cuts_nothing_short(capsys):
+    pytest.importorskip("rich")
+    names = [f"a long name of class {i}" for i in range(40)]
+    assert confusion.table(np.full((40, 40), 98765), names)
+    rows = [row.split() for row in capsys.readouterr().out.splitlines() if "98765" in row]
+    assert rows == [[str(i), *names[i].split(), *["98765"] * 40, "0.0250"] for i in range(40)]
 
 
 def test_names_that_are_no_text_are_printed_all_the_same(trained, few, tmp_path):

@@ -13,7 +13,8 @@ from ..files import atomic_write
 
 __all__ = ["counts", "draw", "recall", "table"]
 
-_MOST_NUMBERED = 20  # classes whose counts are written into the picture
+MOST_NUMBERED = 20  # classes whose counts are written into the picture
+WIDE = 1 << 16  # characters
 
 
 def counts(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -45,10 +46,8 @@ def table(confusion: np.ndarray, names: Sequence[str]) -> bool:
     for i, (name, row, part) in enumerate(zip(names, confusion, recall(confusion), strict=True)):
         cells = [Text(str(n) if n else ".", "bold" if i == j else "") for j, n in enumerate(row)]
         shown.add_row(Text(f"{i} {name}"), *cells, "" if part is None else f"{part:.4f}")
-    console = Console(highlight=False)
-    needed = console.measure(shown).maximum
-    console.width = max(console.width, needed)  # a long line is better than numbers cut short
-    console.print(shown)
+    # As wide as it needs to be: a line that a terminal breaks is better than numbers cut short.
+    Console(width=WIDE, highlight=False).print(shown)
     return True
 
 
@@ -68,7 +67,7 @@ def draw(path: Path, confusion: np.ndarray, names: Sequence[str]) -> bool:
     axes.set_xticks(ticks, labels, rotation=90, parse_math=False)
     axes.set_yticks(ticks, labels, parse_math=False)
     axes.set(xlabel="taken for", ylabel="class")
-    if len(names) <= _MOST_NUMBERED:
+    if len(names) <= MOST_NUMBERED:
         for i, j in np.argwhere(confusion):
             colour = "white" if fractions[i, j] > 0.5 else "black"
             axes.text(j, i, str(confusion[i, j]), ha="center", va="center", color=colour)
