@@ -48,6 +48,11 @@ def test_readme_programs_print_what_they_say():
         assert found == expected or not _ffi.available()
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.stem)
+def test_documents_show_what_happens(path):
+    assert doctest.testfile(str(path), module_relative=False).failed == 0
+
+
 def test_documents_name_files_that_exist():
     for document in (ROOT / "README.md", *DOCUMENTS):
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):

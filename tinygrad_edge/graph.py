@@ -321,6 +321,12 @@ class Graph:
     inputs : iterable of Value, optional
         Inputs in the order in which they are bound; those that no node reads stay bound. By
         default, the input nodes in order.
+
+    Attributes
+    ----------
+    again, kept : frozenset of Value
+        Saved values that the last rewrite lets the backward part make again, unless another policy
+        wants them kept. Policies only mark them, so that all marks are seen together.
     remarks : tuple of str
         What policies have to say about the step; its plan prints it.
     """
@@ -330,9 +336,10 @@ class Graph:
         outputs: Iterable[Value],
         effects: Iterable[Node] = (),
         inputs: Iterable[Value] | None = None,
-        remarks: tuple[str, ...] = (),
     ) -> None:
-        self.remarks = remarks
+        self.again: frozenset[Value] = frozenset()
+        self.kept: frozenset[Value] = frozenset()
+        self.remarks: tuple[str, ...] = ()
         self.outputs = tuple(outputs)
         self.effects = tuple(sorted(effects, key=lambda node: node.number))
         self.nodes = tuple(ancestors(self.outputs, self.effects))
@@ -393,18 +400,30 @@ class Graph:
             new.update(zip(node.outputs, outputs, strict=True))
         # An input that nothing reads any more keeps its place in the binding order.
         inputs_now = [new.get(v, v) for v in self.inputs]
-        return Graph([new[v] for v in self.outputs], effects, inputs_now, self.remarks)
+        graph = Graph([new[v] for v in self.outputs], effects, inputs_now)
+        again, keep = ((new[v] for v in marks) for marks in (self.again, self.kept))
+        return graph.marked(again, keep, self.remarks)
 
-    def remarked(self, remark: str) -> Graph:
-        """The same graph with a remark."""
-        return Graph(self.outputs, self.effects, self.inputs, (*self.remarks, remark))
+    def marked(
+        self,
+        again: Iterable[Value] = (),
+        keep: Iterable[Value] = (),
+        remarks: Iterable[str] = (),
+    ) -> Graph:
+        """The same nodes, with more values to make again or to keep, and more remarks."""
+        graph = Graph(self.outputs, self.effects, self.inputs)
+        graph.again = self.again.union(again)
+        graph.kept = self.kept.union(keep)
+        graph.remarks = (*self.remarks, *remarks)
+        return graph
 
     def without_unread_inputs(self) -> tuple[Graph, tuple[int, ...]]:
         """The same graph with only the inputs that it reads, and their numbers among all."""
         nodes = set(self.nodes)
         read = tuple(i for i, v in enumerate(self.inputs) if v.node in nodes)
         inputs = [self.inputs[i] for i in read]
-        return Graph(self.outputs, self.effects, inputs, self.remarks), read
+        graph = Graph(self.outputs, self.effects, inputs)
+        return graph.marked(self.again, self.kept, self.remarks), read
 
     def __str__(self) -> str:
         lines = [repr(node) for node in self.nodes]

@@ -12,10 +12,10 @@ from test_random_nets import Training
 import tinygrad_edge as te
 from tinygrad_edge.errors import BudgetError, GraphError
 from tinygrad_edge.policy import Budget, Default
+from tinygrad_edge.policy.again import made_again
 from tinygrad_edge.policy.budget import as_bytes
 from tinygrad_edge.policy.cost import seconds
 from tinygrad_edge.policy.frontier import Frontier
-from tinygrad_edge.policy.recompute import made_again
 
 MODELS = {
     "lenet": (1, 28, 8),
@@ -106,7 +106,7 @@ def test_predictions_hold_for_any_choice(net, data):
         else set()
     )
     choice = frontier.predict(frozenset(some) | frontier.unsaved)[0]
-    again = te.plan.make_plan(made_again(plan.graph, choice.again))
+    again = te.plan.make_plan(made_again(plan.graph.marked(choice.again)))
     assert step_seconds(again) - step_seconds(plan) == pytest.approx(choice.seconds)
     # Workspaces are not in this plan; copies that overwrite one another are not in the prediction.
     assert max(again.ledger.live_bytes()) <= choice.live_bytes

@@ -210,7 +210,7 @@ def _decompose_activated_backward(
     eps: float,
     activation: str,
 ) -> tuple[Value, ...]:
-    (y,) = emit(_APPLY, x, mean, var, gamma, beta, eps=eps, activation=activation).outputs
+    (y,) = emit(BATCH_NORM_APPLY, x, mean, var, gamma, beta, eps=eps, activation=activation).outputs
     (gy,) = emit(ACTIVATIONS[activation].backward, gy, y).outputs
     return emit(_BACKWARD, gy, x, mean, var, gamma, eps=eps).outputs
 
@@ -285,7 +285,7 @@ _STATS = register(
         flops=lambda node: 4 * node.inputs[0].size,
     )
 )
-_APPLY = register(
+BATCH_NORM_APPLY = register(
     Op(
         "batch_norm_apply",
         _apply_type,
@@ -344,7 +344,7 @@ def batch_norm_apply(
 ) -> Value:
     """Normalise by given statistics."""
     inputs = promote(x, mean, var, gamma, beta, floating=True)
-    return emit(_APPLY, *inputs, eps=eps, activation="").outputs[0]
+    return emit(BATCH_NORM_APPLY, *inputs, eps=eps, activation="").outputs[0]
 
 
 # ---- fusion: equal bits in fewer passes ----
@@ -355,9 +355,9 @@ def _fuse_forward(name: str) -> FusionRule:
 
     def fuse(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[Value, ...] | None:
         made = inputs[0].node
-        if not sole[0] or made.op is not _APPLY or made.attrs["activation"]:
+        if not sole[0] or made.op is not BATCH_NORM_APPLY or made.attrs["activation"]:
             return None
-        return emit(_APPLY, *made.inputs, eps=made.attrs["eps"], activation=name).outputs
+        return emit(BATCH_NORM_APPLY, *made.inputs, eps=made.attrs["eps"], activation=name).outputs
 
     return fuse
 
@@ -370,7 +370,7 @@ def _fuse_backward(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[V
             continue
         grad, y = masked.node.inputs
         applied = y.node
-        if applied.op is not _APPLY or applied.attrs["activation"] != name:
+        if applied.op is not BATCH_NORM_APPLY or applied.attrs["activation"] != name:
             continue
         if list(applied.inputs[:4]) == normed:
             attrs = {"eps": applied.attrs["eps"], "activation": name}

@@ -11,10 +11,10 @@ from ..errors import BudgetError, GraphError
 from ..graph import Graph
 from ..plan import Plan
 from ..plan.ledger import megabytes
+from .again import made_again
 from .cost import seconds
 from .frontier import Choice, Frontier
 from .pipeline import Policy
-from .recompute import made_again
 
 __all__ = ["Budget", "as_bytes"]
 
@@ -66,47 +66,46 @@ class Budget(Policy):
     def apply(self, graph: Graph, plan_of: Callable[[Graph], Plan]) -> Graph:
         """Give the graph as fast as it fits."""
         limit = as_bytes(self.bytes)
-        plan = plan_of(graph)
-        if plan.peak_bytes <= limit:
+        if plan_of(made_again(graph)).peak_bytes <= limit:
             return graph
+        bare = Graph(graph.outputs, graph.effects, graph.inputs).marked(remarks=graph.remarks)
+        plan = plan_of(bare)
         fixed = plan.peak_bytes - plan.arena_bytes
-        frontier = Frontier(graph, plan.ledger.live_bytes(), seconds)
-        choices = frontier.choices()
+        frontier = Frontier(bare, plan.ledger.live_bytes(), seconds)
+        default = frontier.predict(graph.again & frozenset(frontier.lives))[0]
+        choices = [c for c in frontier.choices() if c.seconds >= default.seconds]
         for i, choice in enumerate(choices):
             may_fit = fixed + _PESSIMISM * choice.live_bytes <= limit
             if may_fit or i >= len(choices) - _SMALLEST:
-                fitting = made_again(graph, choice.again)
-                if plan_of(fitting).peak_bytes <= limit:
-                    return fitting.remarked(
-                        self._certificate(frontier, choices, choice, limit, fixed)
-                    )
-        raise BudgetError(self._refusal(graph, choices, plan_of))
+                fitting = bare.marked(choice.again)
+                if plan_of(made_again(fitting)).peak_bytes <= limit:
+                    bound = frontier.least_seconds(limit - fixed)
+                    larger = 1.05 * limit - fixed
+                    more = next((c for c in choices if c.live_bytes <= larger), choice)
+                    remark = self._certificate(frontier, default, choice, bound, more)
+                    return fitting.marked(remarks=[remark])
+        raise BudgetError(self._refusal(bare, choices, plan_of))
 
     def _certificate(
-        self,
-        frontier: Frontier,
-        choices: list[Choice],
-        chosen: Choice,
-        limit: int,
-        fixed: int,
+        self, frontier: Frontier, default: Choice, chosen: Choice, bound: float, more: Choice
     ) -> str:
         """What is known about the choice: its time, a bound on any other's, the price of bytes."""
 
         def factor(extra: float) -> str:
-            return f"{1 + extra / frontier.step_seconds:.3f}x"
+            of_default = (frontier.step_seconds + extra) / (frontier.step_seconds + default.seconds)
+            return f"{of_default:.3f}x"
 
-        bound = frontier.least_seconds(limit - fixed)
-        more = next(c for c in choices if fixed + c.live_bytes <= 1.05 * limit or c is chosen)
         return (
             f"{self!r}: predicted time {factor(chosen.seconds)} of the default's, no choice of "
-            f"values to make again is below {factor(bound)}; 5 % more bytes: {factor(more.seconds)}"
+            f"values to make again is below {factor(bound)}; 5 % more bytes: "
+            f"{factor(min(more.seconds, chosen.seconds))}"
         )
 
     def _refusal(
         self, graph: Graph, choices: list[Choice], plan_of: Callable[[Graph], Plan]
     ) -> str:
-        plans = [plan_of(made_again(graph, c.again)) for c in choices[-_SMALLEST:]]
-        smallest = min([*plans, plan_of(graph)], key=lambda p: p.peak_bytes)
+        plans = [plan_of(made_again(graph.marked(c.again))) for c in choices[-_SMALLEST:]]
+        smallest = min(plans, key=lambda p: p.peak_bytes)
         entries = sorted(smallest.live(), key=lambda e: -e.nbytes)[:3]
         filled = ", ".join(f"{e.name} {megabytes(e.nbytes)}" for e in entries) or "none"
         return (

@@ -11,7 +11,6 @@ from typing import ClassVar
 from ..errors import GraphError
 from ..graph import ASSIGN, Graph, Node, Value, base_of
 from .pipeline import Policy
-from .recompute import made_again
 from .select import crossing, nothing_matched
 
 __all__ = ["Checkpoint", "narrow_places"]
@@ -68,7 +67,7 @@ class Checkpoint(Policy):
             for v in node.outputs
             if v not in kept and not _is_small(v)
         }
-        return made_again(graph, again)
+        return graph.marked(again, kept)
 
     def _spaced(self, graph: Graph, forward: list[Node]) -> set[Value]:
         # The backward part begins at the last saved value: a checkpoint there spares nothing.

@@ -74,8 +74,8 @@ class _Rewriting:
                     "it out, or do not freeze it"
                 )
         effects = [n for n in self.graph.effects if n not in self.left_out]
-        graph = Graph(self.graph.outputs, effects, self.graph.inputs, self.graph.remarks)
-        return graph.rewrite(self._visit)
+        graph = Graph(self.graph.outputs, effects, self.graph.inputs)
+        return graph.marked(remarks=self.graph.remarks).rewrite(self._visit)
 
     def _is_frozen(self, value: Value) -> bool:
         node = base_of(value).node

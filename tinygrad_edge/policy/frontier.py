@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..graph import ASSIGN, READ, Graph, Node, Value, base_of
+from ..graph import ASSIGN, Graph, Node, Value, base_of
+from .again import fresh_until
 from .checkpoint import narrow_places
 
 __all__ = ["Choice", "Frontier"]
@@ -262,7 +263,6 @@ def _lives(graph: Graph, seconds: Callable[[Node], float]) -> dict[Value, _Life]
     """The forward values that can be made again, in the order in which they are made."""
     time = {node: i for i, node in enumerate(graph.nodes)}
     outputs = {base_of(v) for v in graph.outputs}
-    overwritten = {n.attrs["cell"]: time[n] for n in graph.nodes if n.op is ASSIGN}
     forward: dict[Value, int] = {}
     backward: dict[Value, list[int]] = {}
     for node in graph.nodes:
@@ -274,28 +274,22 @@ def _lives(graph: Graph, seconds: Callable[[Node], float]) -> dict[Value, _Life]
             else:
                 forward[value] = time[node]
     found: dict[Value, _Life] = {}
-    # Until when a value can be made again: before a cell that it was made from is overwritten.
-    fresh: dict[Value, float] = {}
+    fresh = fresh_until(graph)
     for node in graph.nodes:
         if node.part != "forward" or not node.inputs or node.op is ASSIGN or node.op.alias:
             continue
-        reads = [base_of(v) for v in node.inputs]
-        cells = [v.node.attrs["cell"] for v in reads if v.node.op in (READ, ASSIGN)]
-        limits = [overwritten.get(c, _NEVER) for c in cells]
-        until = min([*limits, *(fresh.get(v, _NEVER) for v in reads)], default=_NEVER)
+        reads = dict.fromkeys(map(base_of, node.inputs))
         for value in node.outputs:
-            fresh[value] = until
             at = backward.get(value, [])
-            if value in outputs or max(at, default=0) >= until:
-                continue
-            found[value] = _Life(
-                value,
-                value.nbytes,
-                seconds(node),
-                time[node],
-                tuple(v for v in dict.fromkeys(reads) if v in found),
-                forward.get(value, time[node]),
-                min(at, default=_NEVER),
-                max(at, default=-1),
-            )
+            if value not in outputs and max(at, default=0) < fresh[value]:
+                found[value] = _Life(
+                    value,
+                    value.nbytes,
+                    seconds(node),
+                    time[node],
+                    tuple(v for v in reads if v in found),
+                    forward.get(value, time[node]),
+                    min(at, default=_NEVER),
+                    max(at, default=-1),
+                )
     return found

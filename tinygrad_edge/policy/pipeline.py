@@ -11,6 +11,7 @@ from ..autodiff import differentiate
 from ..errors import GraphError
 from ..graph import ASSIGN, GRADIENT, Graph, Node, Value, marked, verify
 from ..plan import Plan, make_plan
+from .again import made_again
 from .fuse import fuse_chains, fuse_patterns
 
 __all__ = ["PHASES", "Policy", "lower_composites", "rewrite"]
@@ -31,6 +32,10 @@ class Policy:
     def __call__(self, graph: Graph) -> Graph:
         """Give the rewritten graph."""
         raise GraphError(f"{type(self).__name__} does not say how it rewrites a graph")
+
+    def parts(self) -> tuple[Policy, ...]:
+        """The rewrites that it consists of, if they belong to several phases."""
+        return (self,)
 
     def apply(self, graph: Graph, plan_of: Callable[[Graph], Plan]) -> Graph:
         """Give the rewritten graph; `plan_of` plans a graph as it will be run."""
@@ -107,14 +112,15 @@ def rewrite(
     GraphError
         A rewrite broke a rule of graphs; the message names it.
     """
+    rewrites = [part for policy in policies for part in policy.parts()]
     for phase in PHASES:
-        own = [p for p in policies if p.phase == phase]
+        own = [p for p in rewrites if p.phase == phase]
         steps = [(rule.__name__, rule) for rule in _BUILT_IN.get(phase, ())]
-        steps += [(repr(policy), partial(policy.apply, plan_of=plan_of)) for policy in own]
+        steps += [(repr(p), partial(p.apply, plan_of=plan_of)) for p in own]
         for label, step in steps:
             try:
                 graph = verify(step(graph))
             except GraphError as error:
                 raise GraphError(f"{label} ({phase} phase): {error}") from error
     assert not any(n.op is GRADIENT for n in graph.nodes)
-    return graph
+    return verify(made_again(graph))

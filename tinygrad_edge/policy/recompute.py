@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import GraphError
-from ..graph import Graph, Node, Value, base_of
+from ..graph import Graph
 from .cost import seconds
 from .pipeline import Policy
 from .select import crossing, matching, nothing_matched
 
-__all__ = ["Recompute", "made_again"]
+__all__ = ["Recompute"]
 
 
 @dataclass(frozen=True)
@@ -66,55 +66,4 @@ class Recompute(Policy):
         if again.isdisjoint(crossing(graph)):
             nothing_matched(self, "saved value")
             return graph
-        return made_again(graph, again)
-
-
-def made_again(graph: Graph, again: Collection[Value]) -> Graph:
-    """Let the backward part read copies of some values of the forward part.
-
-    A copy is made once, right before its first reader, together with those of the values in
-    `again` that it needs. Everything else that copies read crosses to the backward part.
-
-    Parameters
-    ----------
-    graph : Graph
-    again : collection of Value
-        Made by nodes of the forward part. A view of one goes with it.
-    """
-    new: dict[Value, Value] = {}
-    copies: dict[Value, Value] = {}
-
-    def is_dropped(value: Value) -> bool:
-        return base_of(value) in again
-
-    def copy(wanted: Iterable[Value]) -> None:
-        stack = [v for v in wanted if is_dropped(v) and v not in copies]
-        missing: set[Node] = set()
-        while stack:
-            node = stack.pop().node
-            if node not in missing:
-                missing.add(node)
-                stack += [v for v in node.inputs if is_dropped(v) and v not in copies]
-        for node in sorted(missing, key=lambda n: n.number):
-            made = node.again(tuple(copies.get(v, new[v]) for v in node.inputs))
-            made.part = "backward"
-            copies.update(
-                (old, value)
-                for old, value in zip(node.outputs, made.outputs, strict=True)
-                if is_dropped(old)
-            )
-
-    effects = []
-    kept = set(graph.effects)
-    for node in graph.nodes:
-        if node.part == "backward":
-            copy(node.inputs)
-            inputs = tuple(copies.get(v, new[v]) for v in node.inputs)
-        else:
-            inputs = tuple(new[v] for v in node.inputs)
-        twin = node.again(inputs)
-        new.update(zip(node.outputs, twin.outputs, strict=True))
-        if node in kept:
-            effects.append(twin)
-    inputs_now = [new.get(v, v) for v in graph.inputs]
-    return Graph([new[v] for v in graph.outputs], effects, inputs_now, graph.remarks)
+        return graph.marked(again)
