@@ -1,11 +1,13 @@
-"""Times of calls outlive the process, by machine, instruction set and threads."""
+"""Calls are timed one by one; the times outlive the process."""
 
 import numpy as np
 import pytest
 
+import tinygrad_edge as te
 from tinygrad_edge import files, timing
 from tinygrad_edge.errors import FileError
 from tinygrad_edge.op import Kernel
+from tinygrad_edge.runtime import _ffi
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +47,23 @@ def test_a_signature_tells_calls_apart_by_all_of_their_parameters():
 
     assert signature(ndim=1, shape=[4]) == signature(shape=(4,), ndim=np.int64(1))
     assert signature(ndim=1, shape=[4]) != signature(ndim=1, shape=[5])
+
+
+@pytest.mark.skipif(not _ffi.available(), reason="the native module was not built")
+def test_a_step_is_timed_call_by_call():
+    layer = te.nn.Linear(1, 1, bias=False)
+    optimizer = te.optim.SGD(layer.parameters(), lr=0.5)
+
+    @te.compile
+    def step(x):
+        loss = layer(x).sum()
+        optimizer.minimize(loss)
+        return loss
+
+    before = layer.weight.numpy().item()
+    x = np.ones((1, 1), np.float32)
+    found = step.time(x, runs=3)
+    assert [call for call, _ in found] == step.plan(x).calls
+    assert all(len(seconds) == 3 and min(seconds) > 0 for _, seconds in found)
+    # The three and the one that is not counted are steps like any other.
+    assert layer.weight.numpy().item() == pytest.approx(before - 4 * 0.5)

@@ -115,6 +115,12 @@ CASES = (
         (_floats(16, 64, 32, 32), _floats(64, 64, 3, 3)),
     ),
     Case(
+        "16 of 32 x 32 x 32, 3 x 3",
+        _CONV,
+        _conv(padding=1),
+        (_floats(16, 32, 32, 32), _floats(32, 32, 3, 3)),
+    ),
+    Case(
         "16 of 64 x 32 x 32 -> 128, 3 x 3 / 2",
         _CONV,
         _conv(padding=1, stride=2),
@@ -125,6 +131,12 @@ CASES = (
         _CONV,
         _conv(),
         (_floats(16, 256, 14, 14), _floats(256, 256, 1, 1)),
+    ),
+    Case(
+        "32 of 64 x 64 x 64, 3 x 3 / 2",
+        _DEPTHWISE,
+        _conv(padding=1, groups=64, stride=2),
+        (_IMAGES, _floats(64, 1, 3, 3)),
     ),
     Case(
         "32 of 64 x 64 x 64, 3 x 3",
