@@ -106,11 +106,15 @@ class Cell:
         if self._array is None:
             if self._initial is None:
                 raise GraphError(f"cell {self.name!r} of a plan has no storage of its own")
-            first = self._initial()
-            self._array = aligned(self.type)
-            self._array[...] = first
-            self._initial = None
+            self.fill(self._initial())
+        assert self._array is not None
         return self._array
+
+    def fill(self, contents: np.ndarray) -> None:
+        """Replace the contents; first ones that nobody has seen are not even made."""
+        if self._array is None:
+            self._array, self._initial = aligned(self.type), None
+        self._array[...] = contents
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Cell:
         # The contents again aligned, and made on first use if these are not made yet.

@@ -78,7 +78,7 @@ class Parameter(Tensor):
             raise ShapeError(f"{self.cell.name!r} is {list(self.shape)}, got {list(array.shape)}")
         active = trace.current()
         active.run()
-        self.cell.array[...] = array
+        self.cell.fill(array)
         active.overwritten(self.cell)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:

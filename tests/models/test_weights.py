@@ -1,6 +1,7 @@
 """Weights trained elsewhere: torchvision's names, other classes, everything that can be wrong."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -157,6 +158,17 @@ def test_weights_of_another_model_are_listed_name_by_name(path):
         models.load_weights(model, path)
     assert all(f"missing {name}" in str(error.value) for name in counted)
     assert "unknown features.18.1.running_var" in str(error.value)
+
+
+def test_weights_are_in_memory_once_and_not_twice(path):
+    layers = 20
+    write(path, model=nn.Sequential(*(nn.Linear(256, 256) for _ in range(layers))))
+    model = nn.Sequential(*(nn.Linear(256, 256) for _ in range(layers)))
+    tracemalloc.start()
+    models.load_weights(model, path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < (layers + 5) * 4 * 256 * 257
 
 
 def test_a_model_without_linear_layers_has_no_head(path):

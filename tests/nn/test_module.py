@@ -279,6 +279,12 @@ def test_contents_are_made_on_first_use():
     assert p.numpy().tolist() == [0, 0] and made == [1]
 
 
+def test_contents_that_nobody_has_seen_are_not_made_to_be_replaced():
+    p = nn.parameter((2,), lambda: pytest.fail("made"))
+    p.assign([1.0, 2.0])
+    assert p.tolist() == [1, 2]
+
+
 def test_first_contents_are_the_same_for_ever():
     te.manual_seed(0)
     expected = [[-0.48845327, -0.2584508, -0.38857418, 0.06441462]]

@@ -9,7 +9,7 @@ import numpy as np
 from .. import safetensors
 from ..errors import DataError, FileError
 from ..nn import Linear, Module
-from ..nn.state import load_cells
+from ..nn.state import fitting
 from ..parameter import Parameter
 
 __all__ = ["load_weights"]
@@ -74,9 +74,13 @@ def load_weights(
         f"{name} holds what is no finite float32" for name in state if _not_finite(state[name])
     ]
     try:
-        load_cells(os.fspath(path), wanted, state, wrong)
+        arrays = fitting(os.fspath(path), wanted, state, wrong)
     except DataError as error:
         raise FileError(f"the weights do not fit the model: {error}") from error
+    del tensors, state
+    while arrays:  # each goes when its copy is made: the weights are in memory once, not twice
+        name, array = arrays.popitem()
+        wanted[name].assign(array)
     return left_out
 
 

@@ -12,13 +12,21 @@ from ..parameter import Parameter
 from ..safetensors import widened
 from ..tensor import Tensor
 
-__all__ = ["load_cells"]
+__all__ = ["fitting", "load_cells"]
 
 
 def load_cells(
     who: str, own: Mapping[str, Parameter], state: Mapping[str, Any], wrong: Sequence[str] = ()
 ) -> None:
-    """Replace the contents of cells by arrays or tensors of the same names.
+    """Replace the contents of cells by what `fitting` accepts."""
+    for name, array in fitting(who, own, state, wrong).items():
+        own[name].assign(array)
+
+
+def fitting(
+    who: str, own: Mapping[str, Parameter], state: Mapping[str, Any], wrong: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Give arrays or tensors as arrays, if they have the names and shapes of some cells.
 
     Parameters
     ----------
@@ -34,14 +42,13 @@ def load_cells(
     ------
     DataError
         Something was wrong already, names are missing or unknown, or shapes or kinds of numbers
-        differ; all are listed, and nothing was changed.
+        differ; all are listed.
     """
     arrays = {name: _array(data) for name, data in state.items()}
     wrong = [*wrong, *_misfits(own, arrays)]
     if wrong:
         raise DataError(f"{who}: {'; '.join(wrong)}")
-    for name, array in arrays.items():
-        own[name].assign(array)
+    return arrays
 
 
 def _array(data: Any) -> np.ndarray:
