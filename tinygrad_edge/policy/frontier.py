@@ -52,7 +52,7 @@ class _Life(NamedTuple):
     reads: tuple[Value, ...]  # what it is made from, that lives in the arena
     last_forward: int
     first_backward: float
-    last_backward: float
+    last_backward: int
 
 
 class Frontier:
@@ -75,6 +75,7 @@ class Frontier:
         self.step_seconds = sum(seconds(n) for n in graph.nodes if n.op.kernel is not None)
         self.graph = graph
         self.lives = _lives(graph, seconds)
+        self._latest_first = tuple(reversed(self.lives.items()))
         #: What only the forward part reads is never kept for the backward part.
         self.unsaved = frozenset(v for v, a in self.lives.items() if a.first_backward == _NEVER)
 
@@ -126,12 +127,19 @@ class Frontier:
 
     def predict(self, again: frozenset[Value]) -> tuple[Choice, np.ndarray, dict[Value, int]]:
         """What a choice needs; live bytes at each moment; when each copy is made."""
-        change = np.zeros(len(self.live) + 1, np.int64)
+        change = [0] * (len(self.live) + 1)
+
+        def add(first: int, last: int, nbytes: int) -> None:
+            if first <= last:
+                change[first] += nbytes
+                change[last + 1] -= nbytes
+
         copied: dict[Value, int] = {}
         held: dict[Value, int] = {}  # until when copies, or values that copies read, are needed
         makers: dict[Node, float] = {}
-        for value in sorted(again, key=lambda v: self.lives[v].made, reverse=True):
-            life = self.lives[value]
+        for value, life in self._latest_first:
+            if value not in again:
+                continue
             time = min(life.first_backward, copied.get(value, _NEVER))
             if time == _NEVER:
                 continue
@@ -139,10 +147,10 @@ class Frontier:
             makers[value.node] = life.seconds
             last = max(held.get(value, at), life.last_backward)
             if life.first_backward == _NEVER:
-                _add(change, at, int(last), life.nbytes)
+                add(at, last, life.nbytes)
             else:
-                _add(change, life.last_forward + 1, at - 1, -life.nbytes)
-                _add(change, int(life.last_backward) + 1, int(last), life.nbytes)
+                add(life.last_forward + 1, at - 1, -life.nbytes)
+                add(life.last_backward + 1, last, life.nbytes)
             for read in life.reads:
                 if read in again:
                     copied[read] = min(copied.get(read, at), at)
@@ -150,9 +158,8 @@ class Frontier:
         for value, until in held.items():
             if value not in copied:
                 life = self.lives[value]
-                last = max(life.last_forward, life.last_backward)
-                _add(change, int(last) + 1, until, life.nbytes)
-        live = self.live + np.cumsum(change[:-1])
+                add(max(life.last_forward, life.last_backward) + 1, until, life.nbytes)
+        live = self.live + np.cumsum(change[:-1], dtype=np.int64)
         choice = Choice(sum(makers.values()), int(live.max(initial=0)), again)
         return choice, live, copied
 
@@ -251,12 +258,6 @@ class Frontier:
                 makers[life.value.node] = life.seconds
                 stack += [v for v in life.reads if v in again and v not in copied]
         return sum(makers.values())
-
-
-def _add(change: np.ndarray, first: int, last: int, nbytes: int) -> None:
-    if first <= last:
-        change[first] += nbytes
-        change[last + 1] -= nbytes
 
 
 def _lives(graph: Graph, seconds: Callable[[Node], float]) -> dict[Value, _Life]:
