@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from cli.process import SMALL
@@ -102,6 +103,20 @@ def test_an_error_of_ones_own_leaves_a_run_that_goes_on(command, monkeypatch, tm
         main(["train", *map(str, SMALL), "--out", "run"], on_epoch=lambda epoch: 1 / 0)
     assert command("train", "--resume", "run")[0] == 0
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_budget_changes_memory_and_no_result(command, tmp_path):
+    def trained(name, *words):
+        code, out, err = command("train", "--epochs", "1", *words, "--out", name)
+        assert (code, err) == (0, "")
+        peak = int(re.search(r"peak +([\d,]+) bytes", out)[1].replace(",", ""))
+        tensors, _ = safetensors.load(tmp_path / name / "snapshot.safetensors")
+        return peak, {k: v.tobytes() for k, v in tensors.items()}
+
+    plain, tensors = trained("plain")
+    tight, same = trained("tight", "--budget", f"{plain - 100_000}")
+    assert tight <= plain - 100_000
+    assert same == tensors
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])

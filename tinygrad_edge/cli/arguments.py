@@ -8,13 +8,18 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from .. import data
+from .. import data, policy
+from ..errors import GraphError
 
-__all__ = ["DATA", "Parser", "count", "name_of", "positive", "seed", "size"]
+__all__ = ["BUDGET", "DATA", "Parser", "budget", "count", "name_of", "positive", "seed", "size"]
 
 
 #: What a data set is called.
 DATA = f"{', '.join(data.SOURCES)}, a folder of pictures, or an .npz file"
+
+
+#: What a budget does.
+BUDGET = "peak bytes of a step, such as 64MB: values are made again instead of kept; same results"
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,6 +65,14 @@ def positive(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
     return number
+
+
+def budget(text: str) -> policy.Budget:
+    """Bytes that a step may take, as 64MB."""
+    try:
+        return policy.Budget(text)
+    except GraphError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def size(text: str) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import functional, models
 from ..compiled import CompiledStep, compile
 from ..tensor import Tensor
-from .arguments import count, name_of, size
+from .arguments import BUDGET, budget, count, name_of, size
 from .recipes import OPTIMIZERS
 
 __all__ = ["ModelStep", "add_options", "model_step"]
@@ -41,6 +41,7 @@ def add_options(parser: Any, nargs: str | None = None) -> None:
         default="sgd",
         help=f"one of {', '.join(OPTIMIZERS)} (default: sgd)",
     )
+    option("--budget", type=budget, metavar="BYTES", help=BUDGET)
 
 
 class ModelStep(NamedTuple):
@@ -57,12 +58,16 @@ def model_step(args: argparse.Namespace, lr: float) -> ModelStep:
     model = models.build(args.model, args.classes, channels, (height, width))
     optimizer = OPTIMIZERS[args.optimizer](model.parameters(), lr)
 
-    @compile
     def step(images: Tensor, labels: Tensor) -> Tensor:
         loss = functional.cross_entropy(model(images), labels)
         optimizer.minimize(loss)
         return loss
 
+    policies = [args.budget] if args.budget else None
     rng = np.random.default_rng(0)
     images = rng.standard_normal((args.batch, *args.size), np.float32)
-    return ModelStep(step, images, rng.integers(0, args.classes, args.batch, np.int32))
+    return ModelStep(
+        compile(step, policies=policies),
+        images,
+        rng.integers(0, args.classes, args.batch, np.int32),
+    )

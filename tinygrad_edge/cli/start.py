@@ -36,7 +36,7 @@ def started(args: argparse.Namespace) -> Start:
     settings = Settings(**chosen)
     if settings.freeze and settings.init is None:
         raise DataError("--freeze keeps weights as they are: name them with --init")
-    training = Training(settings, dataset)
+    training = Training(settings, dataset, args.budget)
     new: tuple[str, ...] = ()
     if settings.init is not None:
         new = models.load_weights(training.model, Run.at(settings.init, best=True).snapshot)
@@ -62,7 +62,7 @@ def resumed(args: argparse.Namespace) -> Start:
     dataset = _opened(settings.data, args.data_dir, settings.size, settings.patience)
     if DataInfo.of(dataset) != record.data:
         raise DataError(f"the {dataset.name} here is not what the run in {files.folder} was fed")
-    training = Training(settings, dataset)
+    training = Training(settings, dataset, args.budget)
     files.load(training.state)
     files.repair(record.progress.epochs)
     return Start(files, training, record.progress)

@@ -9,7 +9,7 @@ from typing import Any
 from .. import data, models
 from ..runtime import release_arena, set_threads
 from . import curves, loop
-from .arguments import DATA, count, name_of, positive, seed
+from .arguments import BUDGET, DATA, budget, count, name_of, positive, seed
 from .recipes import FEW, IMBALANCE, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
 from .record import Progress, Record
 from .report import Report, memory_table
@@ -53,6 +53,7 @@ def add(commands: Any) -> None:
     option("--optimizer", type=name_of("optimizer", OPTIMIZERS), help=", ".join(OPTIMIZERS))
     option("--seed", type=seed, metavar="N", help="decides all that is random (default: 0)")
     option("--threads", type=count, metavar="N", help="default: all processors; changes no result")
+    option("--budget", type=budget, metavar="BYTES", help=BUDGET)
     option("--size", type=count, metavar="N", help="pictures of a folder: NxN (default: 64x64)")
     option(
         "--patience",
@@ -155,7 +156,10 @@ def _introduce(report: Report, start: Start) -> None:
         + (f", {unused} left out of each epoch" if unused else "")
     )
     report.line("memory of a step, known before it runs:")
-    report.line(memory_table(training.plan().by_kind()))
+    plan = training.plan()
+    report.line(memory_table(plan.by_kind()))
+    for remark in plan.graph.remarks:
+        report.line(f"  {remark}")
     done = loop.steps_done(training, progress)
     report.line(f"run: {files.folder}, {done} of {training.steps} steps done")
 

@@ -13,6 +13,7 @@ from ..generator import default_generator, manual_seed
 from ..nn import BatchNorm2d, Linear, Module
 from ..optim import CosineAnnealingLR
 from ..plan import Plan
+from ..policy import Budget
 from ..snapshot import Stateful
 from ..tensor import Tensor
 from .recipes import IMBALANCE, OPTIMIZERS, WARMUP
@@ -68,6 +69,8 @@ class Training(Classifier):
     ----------
     settings : Settings
     dataset : Dataset
+    budget : Budget, optional
+        For the memory of a step. It is none of the settings, for it changes no result.
 
     Raises
     ------
@@ -75,7 +78,9 @@ class Training(Classifier):
         A batch is larger than the training part.
     """
 
-    def __init__(self, settings: Settings, dataset: data.Dataset) -> None:
+    def __init__(
+        self, settings: Settings, dataset: data.Dataset, budget: Budget | None = None
+    ) -> None:
         # An epoch's last, smaller batch is left out: each step then is the same plan, and none sees
         # so few images that their statistics mean nothing. Other images are left out each time.
         self.epoch_steps = data.batch_count(len(dataset.train), settings.batch, drop_last=True)
@@ -94,7 +99,7 @@ class Training(Classifier):
         warmup = round(WARMUP * self.steps)
         self.schedule = CosineAnnealingLR(self.optimizer, self.steps - warmup, warmup=warmup)
         self.class_weights = _class_weights(dataset)
-        self.step = compile(self._step)
+        self.step = compile(self._step, policies=[budget] if budget else None)
         self._train_mode()
 
     def _freeze(self) -> None:
