@@ -1,0 +1,95 @@
+"""Model by policies by batch: the arena is what the plan says, in what is written and in the process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_edge as te
+from tinygrad_edge.policy import Budget, Checkpoint, Default, Freeze, Recompute
+from tinygrad_edge.runtime import _ffi, native
+
+pytestmark = pytest.mark.skipif(not _ffi.available(), reason="needs the native runtime")
+
+MODELS = {
+    "lenet": (1, 28),
+    "cnn": (3, 16),
+    "mobilenet_v1_patch": (3, 32),
+    "mobilenet_v2": (3, 32),
+    "resnet18": (3, 32),
+}
+POLICIES = {
+    "textbook": [],
+    "default": [Default()],
+    "checkpoint": [Default(), Checkpoint()],
+    "recompute": [Recompute(ops=("batch_norm_apply", "relu", "conv2d"))],
+    "frozen": [Default(), Freeze("*.weight")],
+    "budget": "between the smallest and the default",
+}
+BATCHES = (2, 5)
+SLACK = 4096
+
+
+def make_step(name, policies, batch):
+    channels, size = MODELS[name]
+    model = te.models.build(name, num_classes=10, in_channels=channels)
+    optimizer = te.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+
+    def step(x, y):
+        loss = te.functional.cross_entropy(model(x), y)
+        optimizer.minimize(loss)
+        return loss
+
+    x, y = np.ones((batch, channels, size, size), np.float32), np.zeros(batch, np.int32)
+    if policies == POLICIES["budget"]:
+        default = te.compile(step).plan(x, y)
+        policies = [Budget(default.peak_bytes - default.arena_bytes // 20)]
+    return te.compile(step, policies=policies), x, y
+
+
+@pytest.mark.parametrize("policies", POLICIES.values(), ids=POLICIES)
+@pytest.mark.parametrize("name", MODELS)
+def test_no_byte_beyond_the_plan_is_written_and_its_last_ones_are(name, policies):
+    for batch in BATCHES:
+        step, x, y = make_step(name, policies, batch)
+        plan = step.plan(x, y)
+        native.paint_arena(plan.arena_bytes + SLACK)
+        step(x, y)
+        assert native.arena_high_water() <= plan.arena_bytes
+        # A workspace may be larger than what its kernel used of it.
+        top = max(b.offset + b.nbytes for b in plan.storage.buffers if b.lives)
+        assert top <= native.arena_high_water() + 64
+        assert sum(plan.by_kind().values()) == plan.peak_bytes
+
+
+GROWTH = """
+import gc, sys
+from policy.test_exactness import POLICIES, make_step
+from tinygrad_edge import runtime
+
+def resident(field):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+
+name, policies, batch = sys.argv[1], POLICIES[sys.argv[2]], int(sys.argv[3])
+make_step(name, policies, 2)[0](*make_step(name, policies, 2)[1:])  # modules and code are there
+runtime.release_arena()
+step, x, y = make_step(name, policies, batch)
+plan = step.plan(x, y)
+cells = [c.array for c in plan.graph.cells]
+gc.collect()
+before = resident("VmRSS")
+step(x, y)
+print(resident("VmHWM") - before - plan.arena_bytes)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("policies", ["textbook", "checkpoint"])
+def test_the_process_grows_by_the_arena(policies):
+    words = [sys.executable, "-c", GROWTH, "mobilenet_v1_patch", policies, "32"]
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tests)
+    assert abs(int(done.stdout)) <= 1_000_000
