@@ -225,6 +225,8 @@ def contender(variant: str, case: Case, threads: int) -> Iterator[Callable[[int]
     orders, theirs = context.Pipe()
     process = context.Process(target=contend, args=(variant, case, threads, theirs), daemon=True)
     process.start()
+    if sys.stderr.isatty():
+        print(f"{case.model}, batch {case.batch}: {variant}", file=sys.stderr)
     theirs.close()  # so that a contender that dies ends our wait
 
     def run(count: int) -> Turn:
