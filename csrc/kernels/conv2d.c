@@ -106,13 +106,39 @@ static correlation backward_correlation(const tge_conv2d_params *p, int64_t resi
     return b;
 }
 
+typedef struct { const tge_conv2d_params *p; float *gx; } clear_job;
+
+/* Channel by channel, of all samples. */
+static void clear_chunk(void *context, int64_t channel)
+{
+    const clear_job *job = context;
+    const tge_conv2d_params *p = job->p;
+    for (int64_t n = 0; n < p->n; n++)
+        memset(job->gx + channel * p->x_c_stride + n * p->x_n_stride, 0, sizeof(float) * (size_t)(p->h * p->w));
+}
+
+/* Whether no tap reads some positions of the image. */
+static int leaves_gaps(const tge_conv2d_params *p)
+{
+    for (int64_t i = 0; i < p->stride_h; i++)
+        for (int64_t j = 0; j < p->stride_w; j++)
+            if (backward_correlation(p, i, j).channels == 0)
+                return 1;
+    return 0;
+}
+
 static int64_t conv2d_backward_data_f32(void *const *operand, const void *params)
 {
     const tge_conv2d_params *p = params;
+    clear_job clear = {p, operand[0]};
+    int gaps = leaves_gaps(p);
+    if (gaps)
+        tge_parallel(p->c, clear_chunk, &clear);
     for (int64_t i = 0; i < p->stride_h; i++)
         for (int64_t j = 0; j < p->stride_w; j++) {
             correlation b = backward_correlation(p, i, j);
-            correlate(&b, operand);
+            if (!gaps || b.channels > 0)
+                correlate(&b, operand);
         }
     return 0;
 }

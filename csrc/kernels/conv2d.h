@@ -50,6 +50,16 @@ static void store_run(float *to, int64_t stride, const float *from, int64_t coun
             else
                 vstore_part(to + x, left, add ? vload_part(to + x, left) + value : value);
         }
+    } else if (stride == 2) {
+        for (int64_t x = 0; x < count; x += VL, to += 2 * VL) {
+            int64_t floats = 2 * (count - x) - 1; /* up to the last that is written; those between keep their values */
+            vf low = vload_upto(to, floats), high = floats > VL ? vload_upto(to + VL, floats - VL) : (vf){0};
+            vf kept = vodd(low, high), value = vload(from + x);
+            value = add ? veven(low, high) + value : value;
+            vstore_upto(to, floats, vinterleave_low(value, kept));
+            if (floats > VL)
+                vstore_upto(to + VL, floats - VL, vinterleave_high(value, kept));
+        }
     } else {
         for (int64_t x = 0; x < count; x++)
             to[x * stride] = add ? to[x * stride] + from[x] : from[x];

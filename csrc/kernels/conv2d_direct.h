@@ -41,7 +41,8 @@ static correlation_cut cut_correlation(const correlation *p)
     }
 
     int64_t flops = 2 * cut.points * p->outputs * max_i64(p->channels, 1) * taps;
-    int64_t parts = min_i64(ceil_div(CHUNKS, max_i64(p->groups * cut.bands, 1)), max_i64(flops / CHUNK_FLOPS, 1));
+    int64_t wanted = cut.in_place ? CHUNKS : CHUNKS / 2; /* each part fills and packs the slab again */
+    int64_t parts = min_i64(ceil_div(wanted, max_i64(p->groups * cut.bands, 1)), max_i64(flops / CHUNK_FLOPS, 1));
     cut.part = even_block(p->outputs, max_i64(ceil_div(p->outputs, parts), 1), ROW_MULTIPLE);
     cut.parts = ceil_div(p->outputs, cut.part);
     cut.items = p->groups * cut.parts * cut.bands;

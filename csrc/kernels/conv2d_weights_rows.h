@@ -19,6 +19,7 @@ enum {
     ROWS_MOST = 130,    /* (channel, tap) pairs of an item, at most; but one channel at least */
     ROWS_BAND = 800,    /* grid points, at most: a tile's operands about fill the first-level cache */
     ROWS_RUNS = 64,
+    ROWS_FEW = 24,      /* outputs, which leave a packed product's tile half empty */
     ROWS_COPIES = 1 << 17, /* floats of all copies of gw: small enough, splits read each operand only once */
     ROWS_SUMS = (ROWS_OUTPUTS * ROWS_COLUMNS + VL - 1) / VL * VL, /* of a tile, in whole vectors */
 };
@@ -33,13 +34,14 @@ static void flatten_rows(sliding_window *window)
     window->w = make_axis(plane, 0, 1, 1, 1, plane);
 }
 
-/* Whether most lanes have work at the end of a row. */
+/* Whether most lanes have work at the end of a row: more of them where a packed product does well. */
 static int suits_rows(const tge_conv2d_params *p)
 {
     sliding_window window = forward_window(p);
     flatten_rows(&window);
     int64_t width = tap_count(&window) == 1 ? window.h.grid * window.w.grid : window.w.grid;
-    return tap_count(&window) > 0 && 15 * round_up(width, WIDE) <= 16 * width;
+    int64_t part = p->k / p->groups <= ROWS_FEW ? 8 : 16;
+    return tap_count(&window) > 0 && (part - 1) * round_up(width, WIDE) <= part * width;
 }
 
 static weights_job cut_weights_rows(const tge_conv2d_params *p)
