@@ -1,4 +1,4 @@
-"""Model by policies by batch: the arena is what the plan says, in what is written and in the process."""
+"""Model by policies by batch: what is written, and what the process grows by, is the plan."""
 
 import subprocess
 import sys
