@@ -210,7 +210,7 @@ typedef struct { int64_t count; int32_t nesterov; int32_t decoupled; } tge_updat
 
 /* ---- checks ---- */
 
-/* check_finite_f32: no output; x. Returns 1 + the position of the first element that is not finite. */
+/* check_finite_f32, check_finite_f16: no output; x. Returns 1 + the position of the first element that is not finite. */
 typedef struct { int64_t count; } tge_count_params;
 
 /* ---- the machine ---- */

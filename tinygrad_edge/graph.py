@@ -12,8 +12,9 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -331,6 +332,8 @@ class Graph:
     again, kept : frozenset of Value
         Saved values that the last rewrite lets the backward part make again, unless another policy
         wants them kept. Policies only mark them, so that all marks are seen together.
+    stored : dict of Value to DType
+        Saved values that are kept as another type, unless they are made again.
     remarks : tuple of str
         What policies have to say about the step; its plan prints it.
     """
@@ -343,6 +346,7 @@ class Graph:
     ) -> None:
         self.again: frozenset[Value] = frozenset()
         self.kept: frozenset[Value] = frozenset()
+        self.stored: dict[Value, DType] = {}
         self.remarks: tuple[str, ...] = ()
         self.outputs = tuple(outputs)
         self.effects = tuple(sorted(effects, key=lambda node: node.number))
@@ -406,18 +410,21 @@ class Graph:
         inputs_now = [new.get(v, v) for v in self.inputs]
         graph = Graph([new[v] for v in self.outputs], effects, inputs_now)
         again, keep = ((new[v] for v in marks) for marks in (self.again, self.kept))
-        return graph.marked(again, keep, self.remarks)
+        stored = {new[v]: dtype for v, dtype in self.stored.items()}
+        return graph.marked(again, keep, stored, self.remarks)
 
     def marked(
         self,
         again: Iterable[Value] = (),
         keep: Iterable[Value] = (),
+        stored: Mapping[Value, DType] = MappingProxyType({}),
         remarks: Iterable[str] = (),
     ) -> Graph:
-        """The same nodes, with more values to make again or to keep, and more remarks."""
+        """The same nodes, with more values to make again, keep or store, and more remarks."""
         graph = Graph(self.outputs, self.effects, self.inputs)
         graph.again = self.again.union(again)
         graph.kept = self.kept.union(keep)
+        graph.stored = {**self.stored, **stored}
         graph.remarks = (*self.remarks, *remarks)
         return graph
 
@@ -427,7 +434,7 @@ class Graph:
         read = tuple(i for i, v in enumerate(self.inputs) if v.node in nodes)
         inputs = [self.inputs[i] for i in read]
         graph = Graph(self.outputs, self.effects, inputs)
-        return graph.marked(self.again, self.kept, self.remarks), read
+        return graph.marked(self.again, self.kept, self.stored, self.remarks), read
 
     def __str__(self) -> str:
         lines = [repr(node) for node in self.nodes]

@@ -61,6 +61,7 @@ KERNEL(adam_f32)
 KERNEL(rmsprop_f32)
 
 KERNEL(check_finite_f32)
+KERNEL(check_finite_f16)
 
 KERNEL(multiply_add_f32)
 

@@ -72,7 +72,8 @@ def test_every_row_is_of_an_op():
 def test_every_kernel_is_named_by_an_op_and_every_name_is_a_kernel():
     named = {kernel.name for name, row in ROWS.items() for kernel in kernels(OPS[name], row)}
     by_plans = contiguous_copy(new_input(TensorType((1,), float32)))
-    assert named | {by_plans.name} == set(_ffi.kernel_names())
+    by_bench = "multiply_add_f32"  # the peak of the machine
+    assert named | {by_plans.name, by_bench} == set(_ffi.kernel_names())
 
 
 # ---- the test of the test ----

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..dtypes import float16, float32
 from ..errors import DTypeError, NonFiniteError
 from ..graph import Node, Value, emit
 from ..op import Kernel, Op, Refusal, TensorType, register
 
 
-def _no_output(x: Value) -> tuple[TensorType, ...]:
+def _no_output(x: Value, *, what: str) -> tuple[TensorType, ...]:
     if not x.dtype.is_float:
         raise DTypeError("the input must be a float")
     return ()
 
 
-def _check(x: np.ndarray) -> tuple[np.ndarray, ...]:
+def _check(x: np.ndarray, *, what: str) -> tuple[np.ndarray, ...]:
     bad = np.flatnonzero(~np.isfinite(x))
     if bad.size:
         raise Refusal(int(bad[0]))
@@ -28,9 +29,12 @@ def _refuse(node: Node, arrays: list[np.ndarray], position: int) -> Exception:
     made_by = node.inputs[0].node
     file, line = made_by.source
     return NonFiniteError(
-        f"the loss is {found}{where} ({made_by.op.name}; {file}:{line}); no state was changed"
+        f"{node.attrs['what']} is {found}{where} ({made_by.op.name}; {file}:{line}); no state was "
+        "changed"
     )
 
+
+_KERNELS = {float32: "check_finite_f32", float16: "check_finite_f16"}
 
 CHECK_FINITE = register(
     Op(
@@ -39,7 +43,7 @@ CHECK_FINITE = register(
         _check,
         differentiable=False,
         kernel=lambda node: Kernel(
-            "check_finite_f32", "tge_count_params", {"count": node.inputs[0].size}
+            _KERNELS[node.inputs[0].dtype], "tge_count_params", {"count": node.inputs[0].size}
         ),
         effect=True,
         refuse=_refuse,
@@ -47,6 +51,6 @@ CHECK_FINITE = register(
 )
 
 
-def check_finite(x: Value) -> Node:
-    """Fail the step if any element of the loss is NaN or infinite."""
-    return emit(CHECK_FINITE, x)
+def check_finite(x: Value, what: str = "the loss") -> Node:
+    """Fail the step if any element is NaN or infinite; the error says what it is."""
+    return emit(CHECK_FINITE, x, what=what)

@@ -6,5 +6,16 @@ from .default import Default
 from .freeze import Freeze
 from .pipeline import PHASES, Policy, rewrite
 from .recompute import Recompute
+from .store import Store
 
-__all__ = ["PHASES", "Budget", "Checkpoint", "Default", "Freeze", "Policy", "Recompute", "rewrite"]
+__all__ = [
+    "PHASES",
+    "Budget",
+    "Checkpoint",
+    "Default",
+    "Freeze",
+    "Policy",
+    "Recompute",
+    "Store",
+    "rewrite",
+]

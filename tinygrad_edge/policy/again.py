@@ -1,11 +1,12 @@
-"""The last rewrite: values that policies have marked are made again in the backward part."""
+"""The last rewrite: how the values that policies have marked cross to the backward part."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
-from ..graph import ASSIGN, READ, Graph, Node, Value, base_of
+from ..graph import ASSIGN, READ, Graph, Node, Value, base_of, marked
+from ..ops import cast, check_finite
 
 __all__ = ["fresh_until", "made_again"]
 
@@ -27,48 +28,83 @@ def fresh_until(graph: Graph) -> dict[Value, float]:
 def made_again(graph: Graph) -> Graph:
     """Let the backward part read copies of the values that are marked so.
 
-    A copy is made once, right before its first reader, together with those of the marked values
-    that it needs. Everything else that copies read crosses to the backward part. So does a marked
-    value that is still read when its parameters have been overwritten.
+    A value to be made again is made once more, right before its first reader, together with the
+    marked values that it needs. A value to be stored as another type is converted where it is made,
+    and back before its first reader. Everything else that copies read crosses as it is. So does
+    a value to be made again that is still read when its parameters have been overwritten.
     """
-    again = graph.again - graph.kept - _too_late(graph)
-    new: dict[Value, Value] = {}
-    copies: dict[Value, Value] = {}
+    return _Copying(graph).result()
 
-    def is_dropped(value: Value) -> bool:
-        return base_of(value) in again
 
-    def copy(wanted: Iterable[Value]) -> None:
-        stack = [v for v in wanted if is_dropped(v) and v not in copies]
-        missing: set[Node] = set()
+class _Copying:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.again = graph.again - graph.kept - _too_late(graph)
+        self.stored = {v: t for v, t in graph.stored.items() if v not in self.again}
+        self.new: dict[Value, Value] = {}
+        self.encoded: dict[Value, Value] = {}
+        self.copies: dict[Value, Value] = {}
+        self.effects: list[Node] = []
+
+    def result(self) -> Graph:
+        """The graph with its copies."""
+        graph, new = self.graph, self.new
+        kept = set(graph.effects)
+        for node in graph.nodes:
+            if node.part == "backward":
+                self._copy(node.inputs)
+                inputs = tuple(self.copies.get(v, new[v]) for v in node.inputs)
+            else:
+                inputs = tuple(new[v] for v in node.inputs)
+            twin = node.again(inputs)
+            new.update(zip(node.outputs, twin.outputs, strict=True))
+            if node in kept:
+                self.effects.append(twin)
+            for value in node.outputs:
+                if value in self.stored:
+                    self._encode(value)
+        inputs_now = [new.get(v, v) for v in graph.inputs]
+        found = Graph([new[v] for v in graph.outputs], self.effects, inputs_now)
+        return found.marked(remarks=graph.remarks)
+
+    def _is_copied(self, value: Value) -> bool:
+        base = base_of(value)
+        return base in self.again or base in self.stored
+
+    def _copy(self, wanted: Iterable[Value]) -> None:
+        """Make copies of all marked values that lead to the wanted ones, and were not made yet."""
+        stack = list(wanted)
+        missing: dict[Value, None] = {}
         while stack:
-            node = stack.pop().node
-            if node not in missing:
-                missing.add(node)
-                stack += [v for v in node.inputs if is_dropped(v) and v not in copies]
-        for node in sorted(missing, key=lambda n: n.number):
-            made = node.again(tuple(copies.get(v, new[v]) for v in node.inputs))
-            made.part = "backward"
-            copies.update(
-                (old, value)
-                for old, value in zip(node.outputs, made.outputs, strict=True)
-                if is_dropped(old)
-            )
+            value = stack.pop()
+            if self._is_copied(value) and value not in self.copies and value not in missing:
+                missing[value] = None
+                if value not in self.stored:
+                    stack += value.node.inputs
+        for value in sorted(missing, key=lambda v: v.node.number):
+            if value in self.stored:
+                self._decode(value)
+            elif value not in self.copies:
+                self._make(value.node)
 
-    effects = []
-    kept = set(graph.effects)
-    for node in graph.nodes:
-        if node.part == "backward":
-            copy(node.inputs)
-            inputs = tuple(copies.get(v, new[v]) for v in node.inputs)
-        else:
-            inputs = tuple(new[v] for v in node.inputs)
-        twin = node.again(inputs)
-        new.update(zip(node.outputs, twin.outputs, strict=True))
-        if node in kept:
-            effects.append(twin)
-    inputs_now = [new.get(v, v) for v in graph.inputs]
-    return Graph([new[v] for v in graph.outputs], effects, inputs_now).marked(remarks=graph.remarks)
+    def _make(self, node: Node) -> None:
+        made = node.again(tuple(self.copies.get(v, self.new[v]) for v in node.inputs))
+        made.part = "backward"
+        for old, value in zip(node.outputs, made.outputs, strict=True):
+            if self._is_copied(old) and old not in self.stored:
+                self.copies[old] = value
+
+    def _encode(self, value: Value) -> None:
+        node, dtype = value.node, self.stored[value]
+        with marked(part=node.part, scope=node.scope, source=node.source):
+            self.encoded[value] = cast(self.new[value], dtype)
+            what = f"{'.'.join((*node.scope, node.op.name))}, stored as {dtype},"
+            self.effects.append(check_finite(self.encoded[value], what))
+
+    def _decode(self, value: Value) -> None:
+        node = value.node
+        with marked(part="backward", scope=node.scope, source=node.source):
+            self.copies[value] = cast(self.encoded[value], value.dtype)
 
 
 def _too_late(graph: Graph) -> set[Value]:

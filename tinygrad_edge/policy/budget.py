@@ -65,6 +65,8 @@ class Budget(Policy):
 
     def apply(self, graph: Graph, plan_of: Callable[[Graph], Plan]) -> Graph:
         """Give the graph as fast as it fits."""
+        if graph.stored:
+            raise GraphError("Budget decides how each value crosses: leave out Store")
         limit = as_bytes(self.bytes)
         if plan_of(made_again(graph)).peak_bytes <= limit:
             return graph

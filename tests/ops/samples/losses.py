@@ -41,6 +41,10 @@ def _misfits(*before):
     )
 
 
+def _checked(x):
+    return sample(x, what="it")
+
+
 ROWS = {
     "cross_entropy": Row(
         _losses(),
@@ -73,14 +77,27 @@ ROWS = {
         ),
     ),
     "check_finite": Row(
-        lambda wild: arrays(shapes(), strided=True).map(sample),
-        (sample(f32()), sample(f32(0, 2)), sample(np.array([2.0**127, 2.0**-149], F32))),
-        wrong=(wrong(DTypeError, "must be a float", i32(1)),),
+        lambda wild: arrays(shapes(), strided=True).map(_checked),
+        (
+            _checked(f32()),
+            _checked(f32(0, 2)),
+            _checked(np.array([2.0**127, 2.0**-149], F32)),
+            _checked(np.array([65504.0, -(2.0**-24)], np.float16)),
+        ),
+        wrong=(wrong(DTypeError, "must be a float", i32(1), what="it"),),
         refused=(
             wrong(
-                NonFiniteError, "is nan at position 1", np.array([[1, np.nan], [np.inf, 1]], F32)
+                NonFiniteError,
+                "it is nan at position 1",
+                np.array([[1, np.nan], [np.inf, 1]], F32),
+                what="it",
             ),
-            wrong(NonFiniteError, "is -inf .*no state was changed", np.array(-np.inf, F32)),
+            wrong(
+                NonFiniteError, "is -inf .*no state was changed", np.array(-np.inf, F32), what="it"
+            ),
+            wrong(
+                NonFiniteError, "inf at position 1", np.array([1, np.inf], np.float16), what="it"
+            ),
         ),
     ),
 }
