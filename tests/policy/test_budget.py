@@ -1,5 +1,7 @@
 """A budget is kept or refused, buys what it can, and changes no bit."""
 
+import itertools
+import random
 import re
 
 import numpy as np
@@ -120,6 +122,30 @@ def test_the_bound_is_below_every_choice(net):
     frontier = Frontier(plan.graph, plan.ledger.live_bytes(), seconds)
     for choice in frontier.choices():
         assert frontier.least_seconds(choice.live_bytes) <= choice.seconds + 1e-15
+
+
+@pytest.mark.parametrize("seed", sorted(set(range(24)) - {3, 11, 13, 21, 22}))  # few choices each
+def test_as_fast_as_the_best_of_all_choices_within_five_percent(seed):
+    net = draw_net(random.Random(seed).choice)
+    training = Training(net)
+    bare = te.compile(training.step, policies=[Default().parts()[1]])  # updates early, all kept
+    plan = bare.plan(training.data.images)
+    frontier = Frontier(plan.graph, plan.ledger.live_bytes(), seconds)
+    large = [v for v in frontier.lives if v.nbytes >= 64]
+    always = frontier.unsaved.difference(large)
+    everything = [
+        frontier.predict(always.union(itertools.compress(large, kept)))[0]
+        for kept in itertools.product((0, 1), repeat=len(large))
+    ]
+    found = frontier.choices()
+    smallest, largest = min(c.live_bytes for c in everything), int(frontier.live.max())
+    for share in (0.3, 0.5, 0.7, 0.9):
+        limit = smallest + share * (largest - smallest)
+        best, ours = (
+            frontier.step_seconds + min(c.seconds for c in choices if c.live_bytes <= limit)
+            for choices in (everything, found)
+        )
+        assert ours <= 1.05 * best
 
 
 def test_a_step_of_one_op_has_one_budget():
