@@ -151,7 +151,7 @@ class Value:
     to the tensor that a user holds on it.
     """
 
-    __slots__ = ("node", "index", "type", "data", "handle")
+    __slots__ = ("node", "index", "type", "data", "handle", "__weakref__")
 
     def __init__(self, node: Node, index: int, tensor_type: TensorType) -> None:
         self.node = node

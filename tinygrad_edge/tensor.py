@@ -278,6 +278,11 @@ class Tensor:
         if self._value.data is not None:
             self._set(new_input(self._value.type, self._value.data), False)
 
+    def cut_grad(self) -> None:
+        """Forget what the gradient was computed from; its value stays, and more may be added."""
+        if self._grad is not None and self._grad.data is not None:
+            self._grad = new_input(self._grad.type, self._grad.data)
+
     # ---- gradients ----
 
     @property

@@ -96,6 +96,7 @@ class Trace:
         self.sites: dict[Any, int] = {}  # of each random generator: draws so far in this step
         self.settings: dict[tuple[int, str], Setting] = {}
         self._held: dict[int, weakref.ref[Tensor]] = {}
+        self._kept: weakref.WeakSet[Value] = weakref.WeakSet()  # with arrays that runs left behind
 
     @property
     def pending(self) -> bool:
@@ -149,6 +150,7 @@ class Trace:
             for tensor in self.held():
                 tensor.cut()
             self._held.clear()
+            self._let_go()
 
     def run(self, wanted: Iterable[Value] = (), last: bool = False) -> None:
         """Run what is pending and what is wanted, as one group.
@@ -170,7 +172,8 @@ class Trace:
         heads = tuple(t.value for t in held if t.requires_grad) if follows else ()
         try:
             if targets or self.effects:
-                _run_group(tuple(targets), tuple(self.effects), heads, self.base)
+                kept = _run_group(tuple(targets), tuple(self.effects), heads, self.base)
+                self._kept.update((*kept, *targets))
         except BaseException:
             self._forget_pending()
             raise
@@ -180,10 +183,23 @@ class Trace:
         self.effects.clear()
         self.at_end.clear()
         self.sites.clear()
+        for leaf in self.leaves.values() if last else ():
+            leaf.cut_grad()
+        self._kept -= {*grads, *(leaf.pending_grad for leaf in self.leaves.values())}
         self.leaves.clear()
         for tensor in held:
             if not tensor.requires_grad:
                 tensor.cut()
+        if not any(tensor.requires_grad for tensor in self.held()):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Free the arrays of a history that nobody can reach: its nodes wait for the collector."""
+        for value in self._kept:
+            tensor = value.handle() if value.handle is not None else None
+            if getattr(tensor, "_value", None) is not value:  # a parameter has none: it has a cell
+                value.data = None
+        self._kept.clear()
 
     def _forget_pending(self) -> None:
         """After a failed run nothing has changed; what was pending is dropped."""
@@ -280,7 +296,8 @@ def _run_group(
     effects: tuple[Node, ...],
     heads: tuple[Value, ...],
     base: dict[Cell, Value],
-) -> None:
+) -> list[Value]:
+    """Run a group; gives the values besides the targets whose arrays it leaves behind."""
     group = _Group(targets, effects, heads)
     group.refuse_overwritten(base)
     key = group.key()
@@ -299,8 +316,10 @@ def _run_group(
     cells = [group.cells[i].array for i in bound.cells]
     arrays = [array_of(group.bound[i]) for i in bound.inputs]
     results = runtime.run_checked(bound.executable, cells, arrays)
-    for value, array in zip((*targets, *group.outputs_at(bound.extra)), results, strict=True):
+    later = group.outputs_at(bound.extra)
+    for value, array in zip((*targets, *later), results, strict=True):
         value.data = array
+    return [*later, *(v for v in group.bound if v.node.op is INPUT)]
 
 
 class _Group:
