@@ -68,14 +68,16 @@ class Budget(Policy):
         if graph.stored:
             raise GraphError("Budget decides how each value crosses: leave out Store")
         limit = as_bytes(self.bytes)
-        if plan_of(made_again(graph)).peak_bytes <= limit:
+        by_default = plan_of(made_again(graph))
+        if by_default.peak_bytes <= limit:
             return graph
         bare = Graph(graph.outputs, graph.effects, graph.inputs).marked(remarks=graph.remarks)
         plan = plan_of(bare)
         fixed = plan.peak_bytes - plan.arena_bytes
         frontier = Frontier(bare, plan.ledger.live_bytes(), seconds)
         default = frontier.predict(graph.again & frozenset(frontier.lives))[0]
-        choices = [c for c in frontier.choices() if c.seconds >= default.seconds]
+        every = frontier.choices()
+        choices = [c for c in every if c.seconds >= default.seconds] or every[-1:]
         for i, choice in enumerate(choices):
             may_fit = fixed + _PESSIMISM * choice.live_bytes <= limit
             if may_fit or i >= len(choices) - _SMALLEST:
@@ -86,7 +88,8 @@ class Budget(Policy):
                     more = next((c for c in choices if c.live_bytes <= larger), choice)
                     remark = self._certificate(frontier, default, choice, bound, more)
                     return fitting.marked(remarks=[remark])
-        raise BudgetError(self._refusal(bare, choices, plan_of))
+        smallest = [plan_of(made_again(bare.marked(c.again))) for c in choices[-_SMALLEST:]]
+        raise BudgetError(self._refusal([by_default, *smallest]))
 
     def _certificate(
         self, frontier: Frontier, default: Choice, chosen: Choice, bound: float, more: Choice
@@ -103,10 +106,7 @@ class Budget(Policy):
             f"{factor(min(more.seconds, chosen.seconds))}"
         )
 
-    def _refusal(
-        self, graph: Graph, choices: list[Choice], plan_of: Callable[[Graph], Plan]
-    ) -> str:
-        plans = [plan_of(made_again(graph.marked(c.again))) for c in choices[-_SMALLEST:]]
+    def _refusal(self, plans: list[Plan]) -> str:
         smallest = min(plans, key=lambda p: p.peak_bytes)
         entries = sorted(smallest.live(), key=lambda e: -e.nbytes)[:3]
         filled = ", ".join(f"{e.name} {megabytes(e.nbytes)}" for e in entries) or "none"
