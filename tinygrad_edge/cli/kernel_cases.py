@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import functional as f
-from .. import nn, optim
+from .. import nn, ops, optim, trace
 from ..generator import Generator
 from ..gradients import grad
 from ..tensor import Tensor
@@ -92,6 +92,17 @@ def _update(make: Callable[..., optim.Optimizer], **options: float) -> Callable[
         loss = layer(x).sum()
         make(layer.parameters(), lr=0.0, **options).minimize(loss)
         return loss
+
+    return step
+
+
+def _checked(dtype: str) -> Callable[[Tensor], Tensor]:
+    """A step that a value which is not finite would stop."""
+
+    def step(x: Tensor) -> Tensor:
+        stored = x.astype(dtype)
+        trace.current().effects.append(ops.check_finite(stored.value))
+        return stored.sum()
 
     return step
 
@@ -201,6 +212,8 @@ CASES = (
         (_ROWS, _below(1 << 13, 1 << 13)),
     ),
     Case("half", "dropout_f32", lambda a: f.dropout(a, 0.5, Generator(0)), (_ROWS,)),
+    Case("8 million", "check_finite_f32", _checked("float32"), (_ROW,)),
+    Case("8 million", "check_finite_f16", _checked("float16"), (_ROW,)),
     Case("8 million", "sgd_f32", _update(optim.SGD), (_FEW,)),
     Case("8 million", "sgd_momentum_f32", _update(optim.SGD, momentum=0.9), (_FEW,)),
     Case("8 million", "adam_f32", _update(optim.Adam), (_FEW,)),
@@ -208,4 +221,4 @@ CASES = (
 )
 
 #: The peak itself, and what only ever has a few elements.
-UNMEASURED = ("multiply_add_f32", "arange_i32", "check_finite_f32", "full", "generator_advance")
+UNMEASURED = ("multiply_add_f32", "arange_i32", "full", "generator_advance")
