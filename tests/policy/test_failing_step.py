@@ -1,0 +1,42 @@
+"""A step that fails has changed nothing, however early a policy places its updates."""
+
+import numpy as np
+import pytest
+
+import tinygrad_edge as te
+from tinygrad_edge.errors import DataError, NonFiniteError
+from tinygrad_edge.policy import Checkpoint, Default, Store
+
+X = np.random.default_rng(0).standard_normal((4, 3, 16, 16)).astype(np.float32)
+Y = np.arange(4, dtype=np.int32)
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [[], [Default()], [Default(), Checkpoint()], [Default(), Store("float16")]],
+    ids=repr,
+)
+@pytest.mark.parametrize(
+    "x, y, error", [(X, Y + 7, DataError), (X * np.nan, Y, NonFiniteError)], ids=["label", "nan"]
+)
+def test_cells_stay_as_they_are(policies, x, y, error):
+    model = te.models.cnn(num_classes=10)
+    optimizer = te.optim.Adam(model.parameters(), 0.1)
+
+    @te.compile(policies=policies)
+    def step(x, y):
+        loss = te.functional.cross_entropy(model(x), y)
+        optimizer.minimize(loss)
+        return loss
+
+    def state():
+        cells = {**model.state_dict(), **optimizer.state_dict()}
+        return {name: np.asarray(cell).tobytes() for name, cell in cells.items()}
+
+    step(X, Y)
+    before = state()
+    with pytest.raises(error):
+        step(x, y)
+    assert state() == before
+    step(X, Y)
+    assert state() != before
