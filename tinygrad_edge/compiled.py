@@ -16,7 +16,7 @@ from .errors import GraphError
 from .graph import ASSIGN, Cell, new_input
 from .op import TensorType
 from .plan import Call, Plan, make_plan
-from .policy import Budget, Default, Policy, rewrite
+from .policy import Budget, Default, Machine, Policy, rewrite
 from .tensor import Tensor, as_array, entering
 
 __all__ = ["CompiledStep", "Event", "compile"]
@@ -193,7 +193,8 @@ class CompiledStep:
                 [t.value for t in outputs], active.effects, numbers
             )
         workspace = runtime.current().workspace
-        rewritten = rewrite(traced, self.policies, lambda graph: make_plan(graph, workspace))
+        machine = Machine(lambda graph: make_plan(graph, workspace), runtime.current().times)
+        rewritten = rewrite(traced, self.policies, machine)
         graph, read = rewritten.without_unread_inputs()
         plan = make_plan(graph, workspace)
         self._cells.update(dict.fromkeys(graph.cells))

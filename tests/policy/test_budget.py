@@ -12,12 +12,14 @@ from nets import draw_net
 from test_random_nets import Training
 
 import tinygrad_edge as te
+from tinygrad_edge import timing
 from tinygrad_edge.errors import BudgetError, GraphError
 from tinygrad_edge.policy import Budget, Default
 from tinygrad_edge.policy.again import made_again
 from tinygrad_edge.policy.budget import as_bytes
 from tinygrad_edge.policy.cost import seconds
 from tinygrad_edge.policy.frontier import Frontier
+from tinygrad_edge.runtime import _ffi
 
 MODELS = {
     "lenet": (1, 28, 8),
@@ -146,6 +148,27 @@ def test_as_fast_as_the_best_of_all_choices_within_five_percent(seed):
             for choices in (everything, found)
         )
         assert ours <= 1.05 * best
+
+
+def test_measured_times_decide_what_is_made_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    default = Step("cnn", None).plan
+    budget = default.peak_bytes - default.arena_bytes // 20
+
+    def dropped():
+        kept = {s.name for s in Step("cnn", [Budget(budget)]).plan.saved()}
+        return {s.name for s in default.saved()} - kept
+
+    estimated = dropped()
+    times = {
+        timing.signature(call.kernel): 1.0
+        if default.where(call.node.outputs[0]) in estimated
+        else 1e-6
+        for call in default.calls
+        if call.kernel is not None and call.node.outputs
+    }
+    timing.store(_ffi.isa(), te.runtime.threads(), times)
+    assert estimated and dropped().isdisjoint(estimated)
 
 
 def test_a_step_of_one_op_has_one_budget():

@@ -4,7 +4,7 @@ from .budget import Budget
 from .checkpoint import Checkpoint
 from .default import Default
 from .freeze import Freeze
-from .pipeline import PHASES, Policy, rewrite
+from .pipeline import PHASES, Machine, Policy, rewrite
 from .recompute import Recompute
 from .store import Store
 
@@ -14,6 +14,7 @@ __all__ = [
     "Checkpoint",
     "Default",
     "Freeze",
+    "Machine",
     "Policy",
     "Recompute",
     "Store",

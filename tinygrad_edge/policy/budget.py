@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,9 +11,9 @@ from ..graph import Graph
 from ..plan import Plan
 from ..plan.ledger import megabytes
 from .again import made_again
-from .cost import seconds
+from .cost import cost_of
 from .frontier import Choice, Frontier
-from .pipeline import Policy
+from .pipeline import Machine, Policy
 
 __all__ = ["Budget", "as_bytes"]
 
@@ -41,8 +40,9 @@ class Budget(Policy):
     """The fastest step whose `plan.peak_bytes` is at most so much.
 
     Includes the default. Saved values are kept or made again, whichever is predicted to be fastest
-    among choices that do not depend on the budget, so that more bytes never give a slower plan. A
-    choice is planned and measured before it is taken. Lossless.
+    among choices that do not depend on the budget, so that more bytes never give a slower plan. The
+    times are those that ``tinygrad-edge bench MODEL --calibrate`` measured, or estimates. A choice
+    is planned before it is taken. Lossless.
 
     Parameters
     ----------
@@ -63,8 +63,9 @@ class Budget(Policy):
         if as_bytes(self.bytes) < 0:
             raise GraphError(f"a budget cannot be negative, got {self.bytes!r}")
 
-    def apply(self, graph: Graph, plan_of: Callable[[Graph], Plan]) -> Graph:
+    def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Give the graph as fast as it fits."""
+        plan_of = machine.plan_of
         if graph.stored:
             raise GraphError("Budget decides how each value crosses: leave out Store")
         limit = as_bytes(self.bytes)
@@ -74,7 +75,8 @@ class Budget(Policy):
         bare = Graph(graph.outputs, graph.effects, graph.inputs).marked(remarks=graph.remarks)
         plan = plan_of(bare)
         fixed = plan.peak_bytes - plan.arena_bytes
-        frontier = Frontier(bare, plan.ledger.live_bytes(), seconds)
+        cost = cost_of(bare, machine.times())
+        frontier = Frontier(bare, plan.ledger.live_bytes(), cost)
         default = frontier.predict(graph.again & frozenset(frontier.lives))[0]
         every = frontier.choices()
         choices = [c for c in every if c.seconds >= default.seconds] or every[-1:]

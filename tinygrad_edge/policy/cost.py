@@ -1,10 +1,14 @@
-"""An estimate of the time that a node takes, where nobody has measured it."""
+"""How long a node takes: measured where `bench --calibrate` has been, estimated elsewhere."""
 
 from __future__ import annotations
 
-from ..graph import Node
+import statistics
+from collections.abc import Callable, Mapping
 
-__all__ = ["seconds"]
+from ..graph import Graph, Node
+from ..timing import signature
+
+__all__ = ["cost_of", "seconds"]
 
 #: What one core of a small board or an old laptop does, within a factor that a ratio of two
 #: estimates does not see.
@@ -13,5 +17,26 @@ BYTES_PER_SECOND = 5e9
 
 
 def seconds(node: Node) -> float:
-    """Time of a node's arithmetic or of its memory traffic, whichever is longer."""
+    """Estimate: a node's arithmetic or its memory traffic, whichever takes longer."""
     return max(node.op.flops(node) / FLOPS_PER_SECOND, node.op.bytes(node) / BYTES_PER_SECOND)
+
+
+def cost_of(graph: Graph, times: Mapping[str, float]) -> Callable[[Node], float]:
+    """Give the time of each node of a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+    times : mapping
+        Seconds of kernel calls by their signature. What is not there is estimated, on the scale of
+        what is.
+    """
+    measured: dict[Node, float] = {}
+    for node in graph.nodes if times else ():
+        kernels = node.op.kernel(node) if node.op.kernel else []
+        calls = [signature(k) for k in (kernels if isinstance(kernels, list) else [kernels])]
+        if calls and all(call in times for call in calls):
+            measured[node] = sum(times[call] for call in calls)
+    ratios = [taken / seconds(node) for node, taken in measured.items() if seconds(node)]
+    scale = statistics.median(ratios) if ratios else 1.0
+    return lambda node: measured.get(node, scale * seconds(node))

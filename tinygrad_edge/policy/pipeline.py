@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ..autodiff import differentiate
 from ..errors import GraphError
@@ -14,10 +14,25 @@ from ..plan import Plan, make_plan
 from .again import made_again
 from .fuse import fuse_chains, fuse_patterns
 
-__all__ = ["PHASES", "Policy", "lower_composites", "rewrite"]
+__all__ = ["PHASES", "Machine", "Policy", "lower_composites", "rewrite"]
 
 #: In order. A user's order of policies matters only within a phase.
 PHASES = ("structure", "autodiff", "microbatch", "lower", "crossing", "schedule", "budget")
+
+
+class Machine(NamedTuple):
+    """What a policy may ask about where the step will run.
+
+    ``plan_of`` plans a graph as it will be run; ``times`` gives the seconds of kernel calls that
+    were measured, by their signature.
+    """
+
+    plan_of: Callable[[Graph], Plan]
+    times: Callable[[], Mapping[str, float]]
+
+
+#: Kernels want no workspaces, and nothing was measured.
+ANY_MACHINE = Machine(make_plan, dict)
 
 
 @dataclass(frozen=True)
@@ -37,8 +52,8 @@ class Policy:
         """The rewrites that it consists of, if they belong to several phases."""
         return (self,)
 
-    def apply(self, graph: Graph, plan_of: Callable[[Graph], Plan]) -> Graph:
-        """Give the rewritten graph; `plan_of` plans a graph as it will be run."""
+    def apply(self, graph: Graph, machine: Machine) -> Graph:
+        """Give the graph rewritten for a machine; for most policies, all are alike."""
         return self(graph)
 
 
@@ -95,17 +110,14 @@ _BUILT_IN: dict[str, tuple[Any, ...]] = {
 }
 
 
-def rewrite(
-    graph: Graph, policies: Sequence[Policy], plan_of: Callable[[Graph], Plan] = make_plan
-) -> Graph:
+def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MACHINE) -> Graph:
     """Take a traced graph through all phases, verified after each rewrite.
 
     Parameters
     ----------
     graph : Graph
     policies : sequence of Policy
-    plan_of : callable
-        Plans a graph as it will be run.
+    machine : Machine
 
     Raises
     ------
@@ -116,7 +128,7 @@ def rewrite(
     for phase in PHASES:
         own = [p for p in rewrites if p.phase == phase]
         steps = [(rule.__name__, rule) for rule in _BUILT_IN.get(phase, ())]
-        steps += [(repr(p), partial(p.apply, plan_of=plan_of)) for p in own]
+        steps += [(repr(p), partial(p.apply, machine=machine)) for p in own]
         for label, step in steps:
             try:
                 graph = verify(step(graph))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from .. import timing
 from ..graph import Value
 from ..op import Kernel
 from ..plan import Call, Operand, Plan
@@ -24,6 +25,7 @@ __all__ = [
     "release_arena",
     "signature",
     "stop_asked",
+    "times",
     "workspace",
 ]
 
@@ -54,6 +56,11 @@ def signature() -> tuple:
 def clock() -> Callable[[], float]:
     """What times kernels: of one thread its processor time, so that others' work matters little."""
     return time.thread_time if _ffi.threads() == 1 else time.perf_counter
+
+
+def times() -> dict[str, float]:
+    """Seconds of kernel calls, where they were measured with this instruction set and threads."""
+    return timing.load(_ffi.isa(), _ffi.threads())
 
 
 def workspace(kernel: Kernel) -> int:
