@@ -47,7 +47,7 @@ static int64_t conv2d_backward_weights_f32(void *const *operand, const void *par
     job.gw = operand[0];
     job.image = operand[1];
     job.gy = operand[2];
-    job.workspace = operand[3];
+    job.workspace = partial_floats(&job) + job.floats > 0 ? operand[3] : NULL; /* rows in place want none */
     int64_t size = gw_size(&job);
     if (job.steps == 0) {
         memset(job.gw, 0, sizeof(float) * (size_t)size);
