@@ -15,7 +15,8 @@ from ..tensor import Tensor
 
 __all__ = ["CASES", "UNMEASURED", "Case"]
 
-Draw = Callable[[np.random.Generator], np.ndarray]
+# In quotes, since NumPy loads this part of it, 7 MB, when it is first named.
+Draw = Callable[["np.random.Generator"], np.ndarray]
 
 
 class Case(NamedTuple):
