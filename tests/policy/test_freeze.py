@@ -93,3 +93,27 @@ def test_an_asked_for_gradient_is_not_silently_zero():
 def test_a_name_that_no_parameter_has_is_reported():
     with pytest.warns(UserWarning, match="Freeze.*matches no parameter"):
         Training([Freeze("backbone.*")]).step.plan(IMAGES, LABELS)
+
+
+def test_a_derivative_that_is_part_of_the_loss_is_no_gradient_to_leave_out():
+    def losses(policies, by_hand):
+        te.manual_seed(0)
+        model = Net()
+        if by_hand:
+            model.body.requires_grad_(False)
+        optimizer = te.optim.SGD(model.parameters(), 0.1)
+
+        @te.compile(policies=policies)
+        def step(x, y):
+            def head_of(kernel):
+                features = te.functional.conv2d(x, kernel)[:, :, 1:-1, 1:-1]
+                return (model.head(features.flatten(1)) ** 2).mean()
+
+            slope = te.grad(head_of)(model.body[0].weight)
+            loss = te.functional.cross_entropy(model(x), y) + (slope * slope).sum()
+            optimizer.minimize(loss)
+            return loss
+
+        return [step(IMAGES, LABELS).item() for _ in range(3)]
+
+    assert losses([Freeze(BODY)], False) == losses([], True)

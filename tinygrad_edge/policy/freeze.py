@@ -78,7 +78,8 @@ class _Rewriting:
         return graph.marked(remarks=self.graph.remarks).rewrite(self._visit)
 
     def _is_frozen(self, value: Value) -> bool:
-        node = base_of(value).node
+        # Not so a view: it stands for an argument of `te.grad`, whose derivative is asked for.
+        node = value.node
         return node.op in (READ, ASSIGN) and node.attrs["cell"] in self.frozen
 
     def _is_update(self, assign: Node) -> bool:
