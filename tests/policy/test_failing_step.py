@@ -40,3 +40,26 @@ def test_cells_stay_as_they_are(policies, x, y, error):
     assert state() == before
     step(X, Y)
     assert state() != before
+
+
+@pytest.mark.parametrize("policies", [[], [Default()]], ids=repr)
+def test_a_stored_value_is_checked_before_anything_is_assigned(policies):
+    """Also one that comes after the last check of the step, and after the update of another."""
+    norm, layer = te.nn.BatchNorm2d(3), te.nn.Conv2d(3, 2, 3)
+    optimizer = te.optim.SGD(norm.parameters(), 0.1)
+
+    @te.compile(policies=[*policies, Store("float16")])
+    def step(x, y, scale):
+        optimizer.minimize(norm(x).tanh().mean())
+        (layer(y).tanh() * scale).tanh().sum().backward()
+        (layer(y) * scale).exp().tanh().sum().backward()
+        return [p.grad for p in layer.parameters()]
+
+    def state():
+        return {name: np.asarray(cell).tobytes() for name, cell in norm.state_dict().items()}
+
+    step(X, X, 1.0)
+    before = state()
+    with pytest.raises(NonFiniteError, match="stored as float16"):
+        step(X, X, 1e6)
+    assert state() == before

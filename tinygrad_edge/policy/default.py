@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of
 from ..ops.chain import CHAIN, is_step
 from ..ops.norm import BATCH_NORM_APPLY
-from .pipeline import Policy
+from .pipeline import Policy, checking
 
 __all__ = ["Default"]
 
@@ -66,7 +66,7 @@ def _nearly_free(graph: Graph) -> set[Value]:
 
 def _updates_early(graph: Graph) -> list[Node]:
     """The nodes with each of the update part where all that it waits for has just been done."""
-    last_check = max((n.number for n in graph.nodes if n.op.may_refuse), default=-1)
+    last_check = max((n.number for n in checking(graph)), default=-1)
     blockers = _blockers(graph)
     # Constants and reads of cells wait for nothing; they come right before who reads them.
     updates = [n for n in graph.nodes if n.part == "update" and n.inputs]

@@ -14,7 +14,7 @@ from ..plan import Plan, make_plan
 from .again import made_again
 from .fuse import fuse_chains, fuse_patterns
 
-__all__ = ["PHASES", "Machine", "Policy", "lower_composites", "rewrite"]
+__all__ = ["PHASES", "Machine", "Policy", "checking", "lower_composites", "rewrite"]
 
 #: In order. A user's order of policies matters only within a phase.
 PHASES = ("structure", "autodiff", "microbatch", "lower", "crossing", "schedule", "budget")
@@ -69,6 +69,11 @@ def lower_composites(graph: Graph) -> Graph:
     return graph.rewrite(visit)
 
 
+def checking(graph: Graph) -> set[Node]:
+    """The nodes that may fail the step, also for what they make being stored in fewer bits."""
+    return {n for n in graph.nodes if n.op.may_refuse or any(v in graph.stored for v in n.outputs)}
+
+
 def checks_first(graph: Graph) -> Graph:
     """Check each value as soon as it is made, and assign nothing before the last check.
 
@@ -76,12 +81,13 @@ def checks_first(graph: Graph) -> Graph:
     forward part.
     """
     order = _checks_early(graph.nodes)
-    last = max((i for i, n in enumerate(order) if n.op.may_refuse), default=-1)
+    checks = checking(graph)
+    last = max((i for i, n in enumerate(order) if n in checks), default=-1)
     late: set[Node] = set()
     for node in order:
         if node.op is ASSIGN or any(v.node in late for v in node.inputs):
             late.add(node)
-    if not any(n.op.may_refuse for n in late):
+    if late.isdisjoint(checks):
         before, after = order[: last + 1], order[last + 1 :]
         order = [n for n in before if n not in late] + [n for n in before if n in late] + after
     return graph if order == list(graph.nodes) else graph.reordered(order)
