@@ -5,11 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatchcase
+from typing import Any
 
-from ..graph import Graph, Node, Value
+from ..graph import Graph, Node, Value, user_line
 from ..ops.chain import CHAIN
 
 __all__ = ["crossing", "matching", "names", "nothing_matched"]
+
+#: What was said where, so that a line whose step has several plans is told once.
+_told: dict[Any, Any] = {}
 
 
 def names(node: Node) -> set[str]:
@@ -39,5 +43,7 @@ def crossing(graph: Graph) -> Iterable[Value]:
 
 
 def nothing_matched(policy: object, what: str) -> None:
-    """Say that a policy changed nothing, at the line of the user who compiled the step."""
-    warnings.warn(f"{policy!r} matches no {what} of this step", stacklevel=2)
+    """Say that a policy changed nothing, at the user's line that had the step planned."""
+    message = f"{policy!r} matches no {what} of this step"
+    file, line = user_line()
+    warnings.warn_explicit(message, UserWarning, file, line, registry=_told)
