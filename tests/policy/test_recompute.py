@@ -5,7 +5,7 @@ import pytest
 
 import tinygrad_edge as te
 from tinygrad_edge.errors import GraphError
-from tinygrad_edge.policy import Checkpoint, Recompute
+from tinygrad_edge.policy import Checkpoint, Default, Recompute
 
 DEPTH, WIDTH, BATCH = 16, 8, 512
 X = np.zeros((BATCH, WIDTH), np.float32)
@@ -102,8 +102,9 @@ def test_a_policy_that_matches_nothing_says_so():
         Checkpoint(at="head"),
         Checkpoint(every=9),
     ):
-        with pytest.warns(UserWarning, match="matches no"):
+        with pytest.warns(UserWarning, match="matches no") as told:
             blocks([policy]).plan(IMAGES)
+        assert [w.filename for w in told] == [__file__]
 
 
 @pytest.mark.parametrize(
@@ -118,3 +119,46 @@ def test_a_policy_that_matches_nothing_says_so():
 def test_contradicting_arguments_are_refused(wrong, message):
     with pytest.raises(GraphError, match=message):
         wrong()
+
+
+def test_a_result_of_the_step_is_there_anyway():
+    def plan(policies):
+        layer = te.nn.Linear(WIDTH, WIDTH, bias=False)
+
+        @te.compile(policies=policies)
+        def step(x):
+            hidden = te.functional.sigmoid(layer(x))
+            (hidden * hidden).sum().backward()
+            return hidden.reshape((-1,)), layer.weight.grad
+
+        return step.plan(X)
+
+    assert len(plan([Recompute(where="*")]).calls) == len(plan([]).calls)
+
+
+POLICIES_OF_TWO = [Recompute(where="*")], [Checkpoint(every=1)], [Default(), Recompute(where="*")]
+
+
+@pytest.mark.parametrize("policies", POLICIES_OF_TWO, ids=repr)
+@pytest.mark.filterwarnings("ignore:.*matches no")
+def test_nothing_is_made_again_from_parameters_that_an_update_has_changed(policies):
+    """Two updates of a parameter: what the second backward pass reads was made before the first."""
+
+    def trained(policies):
+        te.manual_seed(0)
+        below, above = te.nn.Linear(WIDTH, WIDTH), te.nn.Linear(WIDTH, WIDTH)
+        optimizers = [te.optim.SGD(layer.parameters(), 0.1) for layer in (below, above)]
+
+        @te.compile(policies=policies)
+        def step(x):
+            first, second = (below(x) ** 2).mean(), above(te.functional.sigmoid(below(x))).mean()
+            optimizers[0].minimize(first)
+            optimizers[1].minimize(second)
+            third = te.functional.sigmoid(below(x)).mean()
+            optimizers[0].minimize(third)
+            return first, second, third
+
+        x = np.random.default_rng(0).standard_normal((4, WIDTH)).astype(np.float32)
+        return [[loss.item() for loss in step(x)] for _ in range(3)]
+
+    assert trained(policies) == trained([])

@@ -5,23 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ..graph import ASSIGN, READ, Graph, Node, Value, base_of, marked
+from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of, marked
 from ..ops import cast, check_finite
 
 __all__ = ["fresh_until", "made_again"]
 
 
 def fresh_until(graph: Graph) -> dict[Value, float]:
-    """For each forward value, the moment when a cell that it was made from is overwritten."""
-    overwritten = {n.attrs["cell"]: i for i, n in enumerate(graph.nodes) if n.op is ASSIGN}
+    """For each value, the moment when a version of a cell that it was made from is overwritten."""
+    overwritten: dict[Value, float] = {}
+    newest: dict[Cell, Value] = {}
+    for i, node in enumerate(graph.nodes):
+        if node.op is READ or node.op is ASSIGN:
+            cell = node.attrs["cell"]
+            if cell in newest:
+                overwritten[newest[cell]] = i
+            newest[cell] = node.outputs[0]
     found: dict[Value, float] = {}
     for node in graph.nodes:
-        if node.part == "forward":
-            if node.op is READ or node.op is ASSIGN:
-                until: float = overwritten.get(node.attrs["cell"], math.inf)
-            else:
-                until = min((found.get(v, math.inf) for v in node.inputs), default=math.inf)
-            found.update(dict.fromkeys(node.outputs, until))
+        if node.op is READ or node.op is ASSIGN:
+            until = overwritten.get(node.outputs[0], math.inf)
+        else:
+            until = min((found[v] for v in node.inputs), default=math.inf)
+        found.update(dict.fromkeys(node.outputs, until))
     return found
 
 
@@ -31,7 +37,8 @@ def made_again(graph: Graph) -> Graph:
     A value to be made again is made once more, right before its first reader, together with the
     marked values that it needs. A value to be stored as another type is converted where it is made,
     and back before its first reader. Everything else that copies read crosses as it is. So does
-    a value to be made again that is still read when its parameters have been overwritten.
+    a value to be made again that is still read when its parameters have been overwritten, and one
+    that is a result of the step, since it is there anyway.
     """
     return _Copying(graph).result()
 
@@ -39,7 +46,8 @@ def made_again(graph: Graph) -> Graph:
 class _Copying:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.again = graph.again - graph.kept - _too_late(graph)
+        there_anyway = map(base_of, graph.outputs)
+        self.again = (graph.again - graph.kept - _too_late(graph)).difference(there_anyway)
         self.stored = {v: t for v, t in graph.stored.items() if v not in self.again}
         self.new: dict[Value, Value] = {}
         self.encoded: dict[Value, Value] = {}
@@ -114,5 +122,5 @@ def _too_late(graph: Graph) -> set[Value]:
         for i, node in enumerate(graph.nodes)
         if node.part == "backward"
         for v in map(base_of, node.inputs)
-        if fresh.get(v, math.inf) <= i
+        if fresh[v] <= i
     }

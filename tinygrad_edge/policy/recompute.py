@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import GraphError
-from ..graph import Graph
+from ..graph import ASSIGN, Graph
 from .cost import seconds
 from .pipeline import Policy
 from .select import crossing, matching, nothing_matched
@@ -59,7 +59,7 @@ class Recompute(Policy):
         again = {
             v
             for node in graph.nodes
-            if node.part == "forward" and node.inputs and meant(node)
+            if node.part == "forward" and node.inputs and node.op is not ASSIGN and meant(node)
             for v in node.outputs
             if limit is None or seconds(node) <= limit * v.nbytes
         }
