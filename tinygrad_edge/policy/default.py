@@ -17,8 +17,9 @@ __all__ = ["Default"]
 class Default(Policy):
     """Keep what is dear, make again what is nearly free, and let gradients die at once.
 
-    What one pass makes of a saved value (the normalised and rectified output of a convolution) is
-    made again where the backward part reads it: that costs about what writing and reading it would.
+    What one pass makes of kept values (the normalised and rectified output of a convolution, every
+    other residual sum) is made again where the backward part reads it: that costs about what
+    writing and reading it would.
     Each update comes as soon as its gradient is ready. It waits for the last check of the step and
     for the last reader of what it overwrites. The order of arithmetic within each value is
     unchanged, so results are equal to the bit.
@@ -49,19 +50,35 @@ class _EarlyUpdates(Policy):
 
 
 def _nearly_free(graph: Graph) -> set[Value]:
-    """Saved values that one pass over one other saved value makes."""
-    saved = dict.fromkeys(graph.saved())
+    """Saved values that one pass makes of what is kept, or of what one pass makes of that.
+
+    The sum at the end of a residual block is one if the sum before it is kept: every other one.
+    """
+    saved = set(graph.saved())
     outputs = set(map(base_of, graph.outputs))  # there anyway
     found: set[Value] = set()
-    for value in saved:
-        node = value.node
-        if value in outputs:
-            continue
-        if is_step(node) or node.op in (CHAIN, BATCH_NORM_APPLY):
-            large = [v for v in map(base_of, node.inputs) if v.nbytes >= value.nbytes]
-            if len(large) == 1 and large[0] in saved and large[0] not in found:
-                found.add(value)
+
+    def kept(value: Value) -> bool:
+        return value in saved and value not in found
+
+    for value in (v for n in graph.nodes if n.part == "forward" for v in n.outputs):
+        if value in saved and value not in outputs and _is_one_pass(value):
+            on_the_way = [v for v in _large_inputs(value) if not kept(v)]
+            if all(
+                v not in saved and _is_one_pass(v) and all(map(kept, _large_inputs(v)))
+                for v in on_the_way
+            ):
+                found.update((value, *on_the_way))
     return found
+
+
+def _is_one_pass(value: Value) -> bool:
+    node = value.node
+    return is_step(node) or node.op in (CHAIN, BATCH_NORM_APPLY)
+
+
+def _large_inputs(value: Value) -> list[Value]:
+    return [v for v in map(base_of, value.node.inputs) if v.nbytes >= value.nbytes]
 
 
 def _updates_early(graph: Graph) -> list[Node]:
