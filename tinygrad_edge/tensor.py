@@ -338,7 +338,8 @@ class Tensor:
         Raises
         ------
         GraphError
-            Nothing that this tensor was computed from requires a gradient.
+            Nothing that this tensor was computed from requires a gradient, or an optimizer has
+            updated some of it since.
         """
         if gradient is None and self.size != 1:
             raise ShapeError(
@@ -579,8 +580,17 @@ def apply(function: Any, *inputs: Any, **attrs: Any) -> Tensor:
     return Tensor.following(function(*(t.value for t in tensors), **attrs), *tensors)
 
 
-def leaves_of(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """The leaves that require gradients and that gradients reach from the tensors, in order."""
+def leaves_of(tensors: Iterable[Tensor], among: Iterable[Tensor] | None = None) -> list[Tensor]:
+    """The leaves that require gradients and that gradients reach from the tensors, in order.
+
+    By default, among all there are.
+
+    Raises
+    ------
+    GraphError
+        One of them was updated after the tensors had been computed from it.
+    """
+    wanted = None if among is None else set(map(id, among))
     stack = [t.value.node for t in tensors]
     seen = set(stack)
     while stack:
@@ -594,8 +604,18 @@ def leaves_of(tensors: Iterable[Tensor]) -> list[Tensor]:
         if node.op in (INPUT, READ, ASSIGN):
             value = node.outputs[0]
             leaf = value.handle() if value.handle is not None else None
-            if leaf is not None and leaf.requires_grad:
-                found.append(leaf)
+            if (
+                leaf is None
+                or not leaf.requires_grad
+                or (wanted is not None and id(leaf) not in wanted)
+            ):
+                continue
+            if node.op is not INPUT and leaf.value is not value:
+                raise GraphError(
+                    f"{leaf.cell.name!r} has been updated since the loss was computed from it: "
+                    "compute the loss after the update, or its gradients before"
+                )
+            found.append(leaf)
     return found
 
 

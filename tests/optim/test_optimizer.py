@@ -336,3 +336,27 @@ def test_a_loop_that_reads_nothing_stays_flat(kind):
     blocks_after(20)
     before = blocks_after(20)
     assert blocks_after(500) - before < 100
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize(
+    "follow",
+    [lambda optimizer, loss: optimizer.minimize(loss), lambda optimizer, loss: loss.backward()],
+    ids=["minimize", "backward"],
+)
+def test_no_gradient_is_taken_of_parameters_as_they_were_before_an_update(follow, both):
+    """It would have been silently zero or, where a loss reads both versions, twice too large."""
+    layer = te.nn.Linear(3, 1)
+    optimizer = te.optim.SGD(layer.parameters(), 0.1)
+
+    @te.compile(policies=[])
+    def step(x):
+        first, second = (layer(x) ** 2).mean(), layer(x).mean()
+        optimizer.minimize(first)
+        if both:
+            second = second + layer(x).mean()
+        follow(optimizer, second)
+        return second
+
+    with pytest.raises(GraphError, match="has been updated since the loss was computed"):
+        step(np.ones((2, 3), np.float32))

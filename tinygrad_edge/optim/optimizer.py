@@ -226,11 +226,11 @@ class Optimizer:
         Raises
         ------
         GraphError
-            The loss depends on none of the parameters.
+            The loss depends on none of the parameters, or one was updated after it was computed.
         """
         if loss.size != 1:
             raise ShapeError(f"minimize: the loss must be one number, got {list(loss.shape)}")
-        connected = {id(leaf) for leaf in leaves_of([loss])}
+        connected = {id(leaf) for leaf in leaves_of([loss], self.parameters)}
         trained = [p for p in self.parameters if id(p) in connected]
         if not trained:
             raise GraphError("minimize: the loss depends on no parameter that requires a gradient")
