@@ -11,12 +11,9 @@ from typing import ClassVar
 from ..errors import GraphError
 from ..graph import ASSIGN, Graph, Node, Value, base_of
 from .pipeline import Policy
-from .select import crossing, nothing_matched
+from .select import crossing, is_small, nothing_matched
 
 __all__ = ["Checkpoint", "narrow_places"]
-
-#: A result so much smaller than what it is made from (statistics, say) is kept: it costs nothing.
-SMALL = 1 / 64
 
 
 @dataclass(frozen=True)
@@ -65,20 +62,16 @@ class Checkpoint(Policy):
             for node in forward
             if node.inputs and node.number < last and node.op is not ASSIGN
             for v in node.outputs
-            if v not in kept and not _is_small(v)
+            if v not in kept and not is_small(v)
         }
         return graph.marked(again, kept)
 
     def _spaced(self, graph: Graph, forward: list[Node]) -> set[Value]:
         # The backward part begins at the last saved value: a checkpoint there spares nothing.
-        end = max((v.node.number for v in crossing(graph) if not _is_small(v)), default=-1)
-        places = [v for v in narrow_places(graph) if v.node.number < end and not _is_small(v)]
+        end = max((v.node.number for v in crossing(graph) if not is_small(v)), default=-1)
+        places = [v for v in narrow_places(graph) if v.node.number < end and not is_small(v)]
         every = self.every or math.isqrt(max(len(places), 1))
         return set(places[every - 1 :: every])
-
-
-def _is_small(value: Value) -> bool:
-    return value.nbytes < SMALL * max((v.nbytes for v in value.node.inputs), default=0)
 
 
 def narrow_places(graph: Graph) -> list[Value]:

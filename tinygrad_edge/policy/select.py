@@ -10,8 +10,10 @@ from typing import Any
 from ..graph import Graph, Node, Value, user_line
 from ..ops.chain import CHAIN
 
-__all__ = ["crossing", "matching", "names", "nothing_matched"]
+__all__ = ["crossing", "is_small", "matching", "names", "nothing_matched"]
 
+#: A result so much smaller than what it is made from (statistics, say) is kept: it costs nothing.
+SMALL = 1 / 64
 #: What was said where, so that a line whose step has several plans is told once.
 _told: dict[Any, Any] = {}
 
@@ -40,6 +42,12 @@ def matching(ops: Collection[str] | None, where: str | None) -> Callable[[Node],
 def crossing(graph: Graph) -> Iterable[Value]:
     """The saved values that were computed: no arguments of the step, no constants."""
     return (v for v in graph.saved() if v.node.inputs)
+
+
+def is_small(value: Value) -> bool:
+    """Whether a value is hardly worth the trouble."""
+    largest = max((v.nbytes for v in value.node.inputs), default=0)
+    return value.size == 1 or value.nbytes < SMALL * largest
 
 
 def nothing_matched(policy: object, what: str) -> None:

@@ -11,7 +11,7 @@ from ..dtypes import float16, float32
 from ..errors import GraphError
 from ..graph import Graph, base_of
 from .pipeline import Policy
-from .select import crossing, nothing_matched
+from .select import crossing, is_small, nothing_matched
 
 __all__ = ["Store"]
 
@@ -25,7 +25,8 @@ class Store(Policy):
 
     They are converted where they are made, and back before the backward part reads them. All
     arithmetic stays in float32; losses of the first step are unchanged, gradients are rounded: not
-    lossless. A step whose values do not fit the format fails before it has changed anything.
+    lossless. Single numbers, statistics, and what else is much smaller than what it is made from
+    stay as they are. A step whose values do not fit the format fails before it changes anything.
 
     Parameters
     ----------
@@ -61,6 +62,7 @@ class Store(Policy):
             for v in crossing(graph)
             if v.dtype is float32
             and v not in there_anyway
+            and not is_small(v)
             and fnmatchcase(v.node.path, self.where)
             and not any(fnmatchcase(v.node.path, pattern) for pattern in keep)
         }
