@@ -63,3 +63,18 @@ def test_a_stored_value_is_checked_before_anything_is_assigned(policies):
     with pytest.raises(NonFiniteError, match="stored as float16"):
         step(X, X, 1e6)
     assert state() == before
+
+
+def test_an_update_before_the_failing_check_is_made_once_and_said_to_stay():
+    layer = te.nn.Linear(3, 1, bias=False)
+    optimizer = te.optim.SGD(layer.parameters(), 1.0)
+
+    @te.compile
+    def step(x, scale):
+        optimizer.minimize(layer(x).mean())
+        optimizer.minimize((layer(x) * scale * scale).mean())
+
+    before = layer.weight.numpy().copy()
+    with pytest.raises(NonFiniteError, match="had updated before this check stays updated"):
+        step(np.ones((2, 3), np.float32), 3e38)
+    np.testing.assert_allclose(layer.weight.numpy(), before - 1.0, rtol=1e-6)

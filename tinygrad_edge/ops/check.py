@@ -29,8 +29,7 @@ def _refuse(node: Node, arrays: list[np.ndarray], position: int) -> Exception:
     made_by = node.inputs[0].node
     file, line = made_by.source
     return NonFiniteError(
-        f"{node.attrs['what']} is {found}{where} ({made_by.op.name}; {file}:{line}); no state was "
-        "changed"
+        f"{node.attrs['what']} is {found}{where} ({made_by.op.name}; {file}:{line})"
     )
 
 

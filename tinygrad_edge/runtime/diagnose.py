@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import NonFiniteError
+from ..graph import ASSIGN
 from ..plan import Plan
 
 __all__ = ["run_checked"]
@@ -16,13 +17,29 @@ __all__ = ["run_checked"]
 def run_checked(executable: Any, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> list:
     """Run a plan; when its finite-check fails, say which value broke first.
 
-    A failed step has changed nothing, so it is run again, a call at a time, up to the check.
+    A failed step has changed nothing, so it is run again, a call at a time, up to the check. Not so
+    one that goes on after an update, which would be made twice.
     """
     try:
         return executable.run(cells, inputs)
     except NonFiniteError as error:
+        if _checks_after_an_assignment(executable.plan):
+            raise NonFiniteError(
+                f"{error}; what the step had updated before this check stays updated"
+            ) from None
         first = _first_non_finite(executable, cells, inputs)
-        raise NonFiniteError(f"{error}; the first value that is not finite: {first}") from None
+        raise NonFiniteError(
+            f"{error}; no state was changed; the first value that is not finite: {first}"
+        ) from None
+
+
+def _checks_after_an_assignment(plan: Plan) -> bool:
+    assigned = False
+    for node in plan.graph.nodes:
+        if assigned and node.op.may_refuse:
+            return True
+        assigned = assigned or node.op is ASSIGN
+    return False
 
 
 def _first_non_finite(
