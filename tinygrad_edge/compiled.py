@@ -86,8 +86,12 @@ class CompiledStep:
         for policy in self.policies:
             if not isinstance(policy, Policy):
                 raise GraphError(f"expected policies, got {policy!r}")
-        if any(isinstance(p, Budget) for p in self.policies) and Default() not in self.policies:
-            self.policies = (Default(), *self.policies)
+        budgets = [p for p in self.policies if isinstance(p, Budget)]
+        if budgets:
+            self.policies = tuple(dict.fromkeys((Default(), *self.policies)))
+            rivals = [p for p in self.policies[1:] if p.phase == "crossing"] + budgets[1:]
+            if rivals:
+                raise GraphError(f"Budget decides how each value crosses: leave out {rivals[0]}")
         self._recorded: OrderedDict[tuple, list[_Recorded]] = OrderedDict()
         self._latest: tuple[tuple, int, _Recorded] | None = None
         self._cells: dict[Cell, None] = {}

@@ -89,8 +89,9 @@ def test_a_value_too_large_fails_the_step_before_it_changes_anything():
 def test_contradictions_are_refused():
     with pytest.raises(GraphError, match="no format 'float8'; there are float16"):
         Store("float8")
-    with pytest.raises(GraphError, match="leave out Store"):
-        Training([Store("float16"), Budget("1MB")]).run()
+    for other in (Store("float16"), Checkpoint(), Recompute(where="*")):
+        with pytest.raises(GraphError, match=f"leave out {type(other).__name__}"):
+            Training([other, Budget("1MB")])
     with pytest.warns(UserWarning, match="matches no saved value"):
         Training([Store("float16", where="head*")]).run()
 

@@ -18,7 +18,7 @@ from .pipeline import Machine, Policy
 __all__ = ["Budget", "as_bytes"]
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-#: Predictions are exact or, where copies can overwrite one another, this much too high.
+#: Predictions are exact or, where values can overwrite one another that could not before, too high.
 _PESSIMISM = 0.95
 #: Choices that are planned whatever is predicted: a refusal names the best of them.
 _SMALLEST = 3
@@ -66,8 +66,6 @@ class Budget(Policy):
     def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Give the graph as fast as it fits."""
         plan_of = machine.plan_of
-        if graph.stored:
-            raise GraphError("Budget decides how each value crosses: leave out Store")
         limit = as_bytes(self.bytes)
         by_default = plan_of(made_again(graph))
         if by_default.peak_bytes <= limit:

@@ -137,6 +137,8 @@ class Frontier:
         copied: dict[Value, int] = {}
         held: dict[Value, int] = {}  # until when copies, or values that copies read, are needed
         makers: dict[Node, float] = {}
+        together: dict[int, list[_Life]] = {}  # copies that are made one after the other
+        passing: set[Value] = set()  # of them, those that only the others need
         for value, life in self._latest_first:
             if value not in again:
                 continue
@@ -145,8 +147,11 @@ class Frontier:
                 continue
             copied[value] = at = int(time)
             makers[value.node] = life.seconds
+            together.setdefault(at, []).append(life)
             last = max(held.get(value, at), life.last_backward)
-            if life.first_backward == _NEVER:
+            if life.first_backward == _NEVER and last == at:
+                passing.add(value)
+            elif life.first_backward == _NEVER:
                 add(at, last, life.nbytes)
             else:
                 add(life.last_forward + 1, at - 1, -life.nbytes)
@@ -155,6 +160,8 @@ class Frontier:
                 if read in again:
                     copied[read] = min(copied.get(read, at), at)
                 held[read] = max(held.get(read, at), at)
+        for at, copies in together.items():
+            add(at, at, _passing_bytes(copies, passing))
         for value, until in held.items():
             if value not in copied:
                 life = self.lives[value]
@@ -258,6 +265,33 @@ class Frontier:
                 makers[life.value.node] = life.seconds
                 stack += [v for v in life.reads if v in again and v not in copied]
         return sum(makers.values())
+
+
+def _passing_bytes(copies: list[_Life], passing: set[Value]) -> int:
+    """What copies made one after the other, the last one first, take beside those that stay."""
+    if not any(life.value in passing for life in copies):
+        return 0
+    last_use = {v: life for life in reversed(copies) for v in life.reads if v in passing}
+    live = peak = staying = 0
+    for life in reversed(copies):
+        dying = [v for v in life.reads if last_use.get(v) is life]
+        live += life.nbytes
+        peak = max(peak, live - (life.nbytes if _overwrites(life.value, dying) else 0))
+        live -= sum(v.nbytes for v in dying)
+        staying += 0 if life.value in passing else life.nbytes
+    return max(0, peak - staying)
+
+
+def _overwrites(value: Value, dying: list[Value]) -> bool:
+    """Whether a value can be made in the memory of one that dies there."""
+    node = value.node
+    return any(
+        index == value.index
+        and i < len(node.inputs)
+        and base_of(node.inputs[i]) in dying
+        and node.inputs[i].nbytes == value.nbytes
+        for index, i in node.op.inplace
+    )
 
 
 def _lives(graph: Graph, seconds: Callable[[Node], float]) -> dict[Value, _Life]:
