@@ -78,18 +78,20 @@ class Budget(Policy):
         default = frontier.predict(graph.again & frozenset(frontier.lives))[0]
         every = frontier.choices()
         choices = [c for c in every if c.seconds >= default.seconds] or every[-1:]
+        too_large = [by_default]
         for i, choice in enumerate(choices):
             may_fit = fixed + _PESSIMISM * choice.live_bytes <= limit
             if may_fit or i >= len(choices) - _SMALLEST:
                 fitting = bare.marked(choice.again)
-                if plan_of(made_again(fitting)).peak_bytes <= limit:
+                planned = plan_of(made_again(fitting))
+                if planned.peak_bytes <= limit:
                     bound = frontier.least_seconds(limit - fixed)
                     larger = 1.05 * limit - fixed
                     more = next((c for c in choices if c.live_bytes <= larger), choice)
                     remark = self._certificate(frontier, default, choice, bound, more)
                     return fitting.marked(remarks=[remark])
-        smallest = [plan_of(made_again(bare.marked(c.again))) for c in choices[-_SMALLEST:]]
-        raise BudgetError(self._refusal([by_default, *smallest]))
+                too_large.append(planned)
+        raise BudgetError(self._refusal(too_large))
 
     def _certificate(
         self, frontier: Frontier, default: Choice, chosen: Choice, bound: float, more: Choice

@@ -48,7 +48,6 @@ class _Life(NamedTuple):
     value: Value
     nbytes: int
     seconds: float  # to make it
-    made: int
     reads: tuple[Value, ...]  # what it is made from, that lives in the arena
     last_forward: int
     first_backward: float
@@ -321,7 +320,6 @@ def _lives(graph: Graph, seconds: Callable[[Node], float]) -> dict[Value, _Life]
                     value,
                     value.nbytes,
                     seconds(node),
-                    time[node],
                     tuple(v for v in reads if v in found),
                     forward.get(value, time[node]),
                     min(at, default=_NEVER),
