@@ -11,9 +11,7 @@ DEPTH, WIDTH, BATCH = 16, 8, 512
 X = np.zeros((BATCH, WIDTH), np.float32)
 
 
-def layers(policies):
-    """A step of equal layers, each of which saves its input."""
-    model = te.nn.Sequential(*(te.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(DEPTH)))
+def training_step(model, policies):
     optimizer = te.optim.SGD(model.parameters(), 0.1)
 
     @te.compile(policies=policies)
@@ -23,6 +21,12 @@ def layers(policies):
         return loss
 
     return step
+
+
+def layers(policies):
+    """A step of equal layers, each of which saves its input."""
+    equal = (te.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(DEPTH))
+    return training_step(te.nn.Sequential(*equal), policies)
 
 
 def products(plan):
@@ -58,15 +62,7 @@ def blocks(policies):
     """A block (convolution, batch-norm, ReLU), then a convolution and a sigmoid."""
     block = te.nn.Sequential(te.nn.Conv2d(4, 4, 3, padding=1), te.nn.BatchNorm2d(4), te.nn.ReLU())
     model = te.nn.Sequential(block, te.nn.Conv2d(4, 4, 1), te.nn.Sigmoid())
-    optimizer = te.optim.SGD(model.parameters(), 0.1)
-
-    @te.compile(policies=policies)
-    def step(x):
-        loss = model(x).mean()
-        optimizer.minimize(loss)
-        return loss
-
-    return step
+    return training_step(model, policies)
 
 
 def saved_by_blocks(policies):
