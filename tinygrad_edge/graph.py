@@ -34,7 +34,7 @@ class Marks(threading.local):
     """What new nodes are marked with, in each thread.
 
     Their part of the step, module path, line of user code (None: look for it), and whether
-    gradients stop at them.
+    gradients stop at them; and the policy that marks values of a graph.
     """
 
     def __init__(self) -> None:
@@ -42,6 +42,7 @@ class Marks(threading.local):
         self.scope: tuple[str, ...] = ()
         self.source: tuple[str, int] | None = None
         self.constant = False
+        self.policy = ""
 
 
 marks = Marks()
@@ -49,7 +50,10 @@ marks = Marks()
 
 @contextmanager
 def marked(**changes: Any) -> Iterator[None]:
-    """Mark the nodes made inside with another ``part``, ``scope``, ``source`` or ``constant``."""
+    """Mark what is made inside otherwise.
+
+    Nodes by their ``part``, ``scope``, ``source`` or ``constant``; values by their ``policy``.
+    """
     before = {name: getattr(marks, name) for name in changes}
     for name, mark in changes.items():
         setattr(marks, name, mark)
@@ -191,10 +195,15 @@ class Value:
 
 
 class Node:
-    """One application of an op. Its inputs never change; its number is its place in the order."""
+    """One application of an op. Its inputs never change; its number is its place in the order.
+
+    ``origin`` is the number of the node that it was first made as: what is made again later in the
+    same graph has the same one.
+    """
 
     __slots__ = (
         "number",
+        "origin",
         "op",
         "inputs",
         "attrs",
@@ -208,7 +217,7 @@ class Node:
     def __init__(
         self, op: Op, inputs: tuple[Value, ...], attrs: dict[str, Any], types: Iterable[TensorType]
     ) -> None:
-        self.number = next(_numbers)
+        self.number = self.origin = next(_numbers)
         self.op = op
         self.inputs = inputs
         self.attrs = attrs
@@ -222,7 +231,7 @@ class Node:
     def again(self, inputs: tuple[Value, ...], **attrs: Any) -> Node:
         """Make the same node once more, later in the order, on other inputs."""
         copy = Node.__new__(Node)
-        copy.number = next(_numbers)
+        copy.number, copy.origin = next(_numbers), self.origin
         copy.op = self.op
         copy.inputs = inputs
         copy.attrs = {**self.attrs, **attrs} if attrs else self.attrs
@@ -334,6 +343,8 @@ class Graph:
         wants them kept. Policies only mark them, so that all marks are seen together.
     stored : dict of Value to DType
         Saved values that are kept as another type, unless they are made again.
+    causes : dict of str to dict of Value to str
+        Under ``again``, ``kept`` and ``stored``: the policies that have marked each value so.
     remarks : tuple of str
         What policies have to say about the step; its plan prints it.
     """
@@ -347,6 +358,7 @@ class Graph:
         self.again: frozenset[Value] = frozenset()
         self.kept: frozenset[Value] = frozenset()
         self.stored: dict[Value, DType] = {}
+        self.causes: dict[str, dict[Value, str]] = {"again": {}, "kept": {}, "stored": {}}
         self.remarks: tuple[str, ...] = ()
         self.outputs = tuple(outputs)
         self.effects = tuple(sorted(effects, key=lambda node: node.number))
@@ -409,9 +421,19 @@ class Graph:
         # An input that nothing reads any more keeps its place in the binding order.
         inputs_now = [new.get(v, v) for v in self.inputs]
         graph = Graph([new[v] for v in self.outputs], effects, inputs_now)
-        again, keep = ((new[v] for v in marks) for marks in (self.again, self.kept))
-        stored = {new[v]: dtype for v, dtype in self.stored.items()}
-        return graph.marked(again, keep, stored, self.remarks)
+        return graph._marked_like(self, new)
+
+    def _marked_like(self, other: Graph, new: Mapping[Value, Value]) -> Graph:
+        """Take over the marks of another graph, whose values are now `new`."""
+        self.again = frozenset(new[v] for v in other.again)
+        self.kept = frozenset(new[v] for v in other.kept)
+        self.stored = {new[v]: dtype for v, dtype in other.stored.items()}
+        self.causes = {
+            how: {new[v]: cause for v, cause in causes.items() if v in new}
+            for how, causes in other.causes.items()
+        }
+        self.remarks = other.remarks
+        return self
 
     def marked(
         self,
@@ -422,9 +444,14 @@ class Graph:
     ) -> Graph:
         """The same nodes, with more values to make again, keep or store, and more remarks."""
         graph = Graph(self.outputs, self.effects, self.inputs)
-        graph.again = self.again.union(again)
-        graph.kept = self.kept.union(keep)
+        again, keep = frozenset(again), frozenset(keep)
+        graph.again = self.again | again
+        graph.kept = self.kept | keep
         graph.stored = {**self.stored, **stored}
+        for how, values in (("again", again), ("kept", keep), ("stored", stored)):
+            before, by = self.causes[how], marks.policy
+            more = {v: f"{before[v]} and {by}" if v in before else by for v in values}
+            graph.causes[how] = {**before, **more}
         graph.remarks = (*self.remarks, *remarks)
         return graph
 
@@ -434,7 +461,8 @@ class Graph:
         read = tuple(i for i, v in enumerate(self.inputs) if v.node in nodes)
         inputs = [self.inputs[i] for i in read]
         graph = Graph(self.outputs, self.effects, inputs)
-        return graph.marked(self.again, self.kept, self.stored, self.remarks), read
+        same = {v: v for n in self.nodes for v in n.outputs}
+        return graph._marked_like(self, same), read
 
     def __str__(self) -> str:
         lines = [repr(node) for node in self.nodes]

@@ -73,7 +73,22 @@ class _Copying:
                     self._encode(value)
         inputs_now = [new.get(v, v) for v in graph.inputs]
         found = Graph([new[v] for v in graph.outputs], self.effects, inputs_now)
-        return found.marked(remarks=graph.remarks)
+        found = found.marked(remarks=graph.remarks)
+        found.causes = self._causes()
+        return found
+
+    def _causes(self) -> dict[str, dict[Value, str]]:
+        """Which policies are behind each value, for who asks the plan why it is there."""
+        found: dict[str, dict[Value, str]] = {"again": {}, "stored": {}, "kept": {}}
+        for old, copy in self.copies.items():
+            base = base_of(old)
+            how = "stored" if base in self.stored else "again"
+            found[how][copy] = self.graph.causes[how].get(base, "")
+            copy.node.origin = old.node.origin
+        for old, encoded in self.encoded.items():
+            found["stored"][encoded] = self.graph.causes["stored"].get(old, "")
+        found["kept"] = {self.new[v]: by for v, by in self.graph.causes["kept"].items()}
+        return found
 
     def _is_copied(self, value: Value) -> bool:
         base = base_of(value)

@@ -137,7 +137,8 @@ def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MAC
         steps += [(repr(p), partial(p.apply, machine=machine)) for p in own]
         for label, step in steps:
             try:
-                graph = verify(step(graph))
+                with marked(policy=label):
+                    graph = verify(step(graph))
             except GraphError as error:
                 raise GraphError(f"{label} ({phase} phase): {error}") from error
     assert not any(n.op is GRADIENT for n in graph.nodes)
