@@ -30,13 +30,16 @@ static void pack_weights(float *panel, const float *weights, const correlation *
         pack_panel(panel, MR, weights, p->w_output, p->w_channel, outputs, channels);
         return;
     }
-    for (int64_t c = 0; c < channels; c++)
+    for (int64_t c = 0; c < channels; c++, weights += p->w_channel) {
+        for (int64_t x = 0; x < outputs * p->w_output; x += 16)
+            __builtin_prefetch(weights + 8 * p->w_channel + x, 0, 2);
         for (int64_t i = 0; i < taps_h; i++)
             for (int64_t j = 0; j < taps_w; j++, panel += MR) {
-                const float *from = weights + c * p->w_channel + i * p->w_tap_h + j * p->w_tap_w;
+                const float *from = weights + i * p->w_tap_h + j * p->w_tap_w;
                 for (int64_t m = 0; m < MR; m++)
                     panel[m] = m < outputs ? from[m * p->w_output] : 0.0f;
             }
+    }
 }
 
 static void store_run(float *to, int64_t stride, const float *from, int64_t count, int add)

@@ -10,13 +10,13 @@
 
 typedef struct {
     int in_place;     /* a grid that reads the image as it is needs no slab, */
-    int64_t points;   /* and a band is any stretch of so many grid points; */
+    int64_t points;   /* of the widest band, which then is any stretch of grid points; */
     band_cut cut;     /* else it is one of these */
     int64_t bands;
     int64_t c_block;                  /* channels packed at a time */
     int64_t part, parts;              /* the outputs are cut where there are few bands */
     int64_t items, per_chunk, chunks; /* an item is a group, a part and a band */
-    int64_t slab_floats, a_floats, b_floats, floats; /* for one worker */
+    int64_t slab_floats, a_floats, b_floats, sums_floats, floats; /* for one worker */
 } correlation_cut;
 
 /* Cut from the shape alone. A wide band pays for packing the weights again for each, and lets whole stretches of the output be written;
@@ -32,8 +32,14 @@ static correlation_cut cut_correlation(const correlation *p)
     int64_t most = min_i64(min_i64(BAND_FLOATS / max_i64(k_block, 1), WIDE_BAND), max_i64(points / CHUNKS, least));
     cut.in_place = is_plain(&p->window);
     if (cut.in_place) {
-        cut.points = even_block(points, most, COLUMN_MULTIPLE);
-        cut.bands = ceil_div(points, cut.points);
+        /* Where there are several, as many for each thread. */
+        int64_t panels = ceil_div(points, COLUMN_MULTIPLE);
+        cut.bands = ceil_div(points, most);
+        if (cut.bands > CHUNKS / 2)
+            cut.bands = min_i64((cut.bands + CHUNKS / 2) / CHUNKS * CHUNKS, panels);
+        if (ceil_div(panels, max_i64(cut.bands, 1)) * COLUMN_MULTIPLE > WIDE_BAND)
+            cut.bands += CHUNKS;
+        cut.points = ceil_div(panels, max_i64(cut.bands, 1)) * COLUMN_MULTIPLE;
     } else {
         cut.cut = cut_bands(&p->window, max_i64(most, 32));
         cut.points = cut.cut.rows * cut.cut.width;
@@ -53,7 +59,8 @@ static correlation_cut cut_correlation(const correlation *p)
     cut.slab_floats = cut.in_place ? 0 : slab_floats(&p->window, &cut.cut, cut.c_block);
     cut.a_floats = packed_floats(min_i64(cut.part, OUT_BLOCK), k_block);
     cut.b_floats = packed_floats(round_up(cut.points, COLUMN_MULTIPLE), k_block);
-    cut.floats = cut.slab_floats + cut.a_floats + cut.b_floats;
+    cut.sums_floats = p->out_w == 1 ? 0 : round_up(cut.part, ROW_MULTIPLE) * round_up(cut.points, COLUMN_MULTIPLE);
+    cut.floats = cut.slab_floats + cut.a_floats + cut.b_floats + cut.sums_floats;
     return cut;
 }
 
@@ -115,12 +122,7 @@ static void pack_columns(float *panel, const float *slab, const correlation *p, 
 /* One B panel from the image. */
 static void pack_in_place(float *panel, const float *image, int64_t c_stride, const run *first, const run *end, int64_t channels)
 {
-    int64_t columns = end[-1].lane + end[-1].count;
-    if (end - first == 1) {
-        pack_panel(panel, NR, image + first->slab, 1, c_stride, columns, channels);
-        return;
-    }
-    if (columns < NR)
+    if (end[-1].lane + end[-1].count < NR)
         memset(panel, 0, sizeof(float) * (size_t)(channels * NR));
     for (int64_t c = 0; c < channels; c++, image += c_stride, panel += NR)
         for (const run *r = first; r < end; r++)
@@ -128,24 +130,50 @@ static void pack_in_place(float *panel, const float *image, int64_t c_stride, co
                 vstore(panel + r->lane + lane, vload_upto(image + r->slab + lane, r->count - lane));
 }
 
-/* Multiply one A panel by one B panel and put the tile where its runs say. */
-static void multiply_panel(float *out, const correlation *p, const float *a, const float *b, int64_t outputs, int64_t k_count,
-                           const run *first, const run *end, int add)
+/* Multiply one A panel by one B panel, which is packed from `image` meanwhile unless that is NULL. */
+static void multiply_panel(int64_t outputs, int64_t columns, int64_t k_count, const float *a, float *b, const float *image, int64_t c_stride,
+                           float *to, int64_t to_stride, int add)
 {
-    int64_t columns = end[-1].lane + end[-1].count;
-    int contiguous = p->out_w == 1;
+    if (image)
+        tile_packing(outputs, k_count, a, image, c_stride, b, to, to_stride, add);
+    else
+        tile(outputs, columns, k_count, a, b, NR, to, to_stride, add);
+}
+
+/* The same, with the tile put where its runs say. */
+static void multiply_runs(float *out, const correlation *p, const float *a, float *b, const float *image, int64_t outputs, int64_t k_count,
+                          const run *first, const run *end, int add)
+{
+    int64_t columns = end[-1].lane + end[-1].count, c_stride = p->window.c_stride;
+    int contiguous = 1;
     for (const run *r = first; r < end; r++)
         contiguous = contiguous && r->out == first->out + r->lane;
     if (contiguous && outputs % ROW_STEP == 0 && columns % VL == 0) {
-        tile(outputs, columns, k_count, a, b, NR, out + first->out, p->out_c, add);
+        multiply_panel(outputs, columns, k_count, a, b, image, c_stride, out + first->out, p->out_c, add);
         return;
     }
     float edge[MR * NR + VL];
-    tile(outputs, columns, k_count, a, b, NR, edge, NR, 0);
+    multiply_panel(outputs, columns, k_count, a, b, image, c_stride, edge, NR, 0);
     run whole = {0, columns, 0, first->out};
     for (int64_t m = 0; m < outputs; m++)
         for (const run *r = contiguous ? &whole : first; r < (contiguous ? &whole + 1 : end); r++)
-            store_run(out + m * p->out_c + r->out, p->out_w, edge + m * NR + r->lane, r->count, add);
+            store_run(out + m * p->out_c + r->out, 1, edge + m * NR + r->lane, r->count, add);
+}
+
+/* Rows of sums to a strided output, in pieces as long as rows of the grid. */
+static void spread_sums(float *out, const correlation *p, const float *sums, int64_t sums_row, int64_t outputs, const run *first,
+                        const run *end)
+{
+    for (int64_t m = 0; m < outputs; m++, sums += sums_row) {
+        const float *from = sums;
+        for (const run *r = first; r < end; r++) {
+            int64_t count = r->count, start = r->out;
+            for (; r + 1 < end && r[1].out == start + count * p->out_w; r++)
+                count += r[1].count;
+            store_run(out + m * p->out_c + start, p->out_w, from, count, 0);
+            from += count;
+        }
+    }
 }
 
 /* `again` says that the item before, on the same workspace, had the same weights. */
@@ -157,7 +185,7 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
     const float *source = p->source + group * p->channels * p->window.c_stride;
     const float *weights = p->weights + group * p->w_group + m0 * p->w_output;
     float *out = p->out + (group * p->outputs + m0) * p->out_c;
-    float *slab = workspace, *a = slab + cut->slab_floats, *panels = a + cut->a_floats;
+    float *slab = workspace, *a = slab + cut->slab_floats, *panels = a + cut->a_floats, *sums = panels + cut->b_floats;
 
     const axis *h = &p->window.h, *w = &p->window.w;
     band b;
@@ -165,9 +193,10 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
     band_runs found;
     int64_t columns;
     if (cut->in_place) {
-        int64_t plane = h->grid * w->grid, first = item % cut->bands * cut->points;
+        int64_t plane = h->grid * w->grid, points = p->window.n * plane, panels = ceil_div(points, COLUMN_MULTIPLE);
+        int64_t band_index = item % cut->bands, first = band_index * panels / cut->bands * COLUMN_MULTIPLE;
         b = (band){first / w->grid, 0, 0, w->grid};
-        columns = min_i64(cut->points, p->window.n * plane - first);
+        columns = min_i64((band_index + 1) * panels / cut->bands * COLUMN_MULTIPLE, points) - first;
         source += first / plane * p->window.n_stride + b.row % h->grid * w->grid;
         find_runs(&found, p, &b, first % w->grid, columns, w->grid, p->window.n_stride - plane);
     } else {
@@ -176,6 +205,8 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
         columns = b.rows * b.width;
         find_runs(&found, p, &b, 0, columns, s.row, h->extra * s.row);
     }
+    int strided = p->out_w != 1;
+    int64_t sums_row = round_up(columns, COLUMN_MULTIPLE);
     int packed = again && p->channels <= cut->c_block && outputs <= OUT_BLOCK;
 
     int64_t c0 = 0;
@@ -185,11 +216,11 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
         if (!cut->in_place)
             fill_slab(slab, image, &p->window, &b, channels);
         for (int64_t j = 0; j < columns; j += NR) {
-            const int64_t *first = &found.first[j / NR];
-            if (cut->in_place)
-                pack_in_place(panels + j * k_count, image, p->window.c_stride, found.runs + first[0], found.runs + first[1], channels);
-            else
-                pack_columns(panels + j * k_count, slab, p, &s, found.runs + first[0], found.runs + first[1], channels);
+            const run *first = found.runs + found.first[j / NR], *end = found.runs + found.first[j / NR + 1];
+            if (!cut->in_place)
+                pack_columns(panels + j * k_count, slab, p, &s, first, end, channels);
+            else if (first->count < NR)
+                pack_in_place(panels + j * k_count, image, p->window.c_stride, first, end, channels);
         }
 
         for (int64_t block = 0; block < outputs; block += OUT_BLOCK) {
@@ -199,13 +230,21 @@ static void correlate_item(const correlation *p, const correlation_cut *cut, int
             /* Rows outside: some rows of the output are written from one end to the other, which the memory likes better. */
             for (int64_t i = 0; i < rows; i += MR)
                 for (int64_t j = 0; j < columns; j += NR) {
-                    const int64_t *first = &found.first[j / NR];
-                    multiply_panel(out + (block + i) * p->out_c, p, a + i * k_count, panels + j * k_count, min_i64(rows - i, MR), k_count,
-                                   found.runs + first[0], found.runs + first[1], c0 > 0);
+                    const run *first = found.runs + found.first[j / NR], *end = found.runs + found.first[j / NR + 1];
+                    const float *unpacked = block + i == 0 && cut->in_place && first->count == NR ? image + first->slab : NULL;
+                    int64_t height = min_i64(rows - i, MR);
+                    if (strided)
+                        multiply_panel(height, min_i64(columns - j, NR), k_count, a + i * k_count, panels + j * k_count, unpacked,
+                                       p->window.c_stride, sums + (block + i) * sums_row + j, sums_row, c0 > 0);
+                    else
+                        multiply_runs(out + (block + i) * p->out_c, p, a + i * k_count, panels + j * k_count, unpacked, height, k_count,
+                                      first, end, c0 > 0);
                 }
         }
         c0 += cut->c_block;
     } while (c0 < p->channels);
+    if (strided)
+        spread_sums(out, p, sums, sums_row, outputs, found.runs, found.runs + found.first[ceil_div(columns, NR)]);
 }
 
 typedef struct {

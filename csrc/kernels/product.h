@@ -74,9 +74,10 @@ static inline void pack_panel(float *panel, int width, const float *source, int6
     }
 }
 
-/* c[rows][vectors * VL] (+)= a[k][rows] b[k][vectors * VL], with rows and vectors known to the compiler. */
+/* c[rows][vectors * VL] (+)= a[k][rows] b[k][vectors * VL], with rows and vectors known to the compiler. Where `panel` is one, b is packed
+ * into it meanwhile. */
 static inline __attribute__((always_inline)) void tile_of(int rows, int vectors, int64_t k_count, const float *a, const float *b,
-                                                          int64_t b_stride, float *c, int64_t c_stride, int add)
+                                                          int64_t b_stride, float *panel, float *c, int64_t c_stride, int add)
 {
     vf sum[MR][2];
     _Pragma("GCC unroll 12") for (int i = 0; i < rows; i++)
@@ -84,7 +85,13 @@ static inline __attribute__((always_inline)) void tile_of(int rows, int vectors,
 
     for (int64_t k = 0; k < k_count; k++, a += MR, b += b_stride) {
         vf column[2];
-        _Pragma("GCC unroll 2") for (int j = 0; j < vectors; j++) column[j] = vload(b + j * VL);
+        _Pragma("GCC unroll 2") for (int j = 0; j < vectors; j++) {
+            column[j] = vload(b + j * VL);
+            if (panel) {
+                __builtin_prefetch(b + j * VL + 128, 0, 2);
+                vstore(panel + k * NR + j * VL, column[j]);
+            }
+        }
         _Pragma("GCC unroll 12") for (int i = 0; i < rows; i++) {
             vf factor = vsplat(a[i]);
             _Pragma("GCC unroll 2") for (int j = 0; j < vectors; j++) sum[i][j] = vfma(factor, column[j], sum[i][j]);
@@ -98,26 +105,34 @@ static inline __attribute__((always_inline)) void tile_of(int rows, int vectors,
         }
 }
 
-/* The same for rows rounded up to ROW_STEP and columns to VL: c must have room for them. */
+/* The same for rows rounded up to ROW_STEP. */
+ALWAYS_INLINE void tile_rows(int64_t rows, int vectors, int64_t k_count, const float *a, const float *b, int64_t b_stride, float *panel,
+                             float *c, int64_t c_stride, int add)
+{
+    int steps = (int)ceil_div(rows, ROW_STEP);
+    if (MR >= 3 * ROW_STEP && steps == 3)
+        tile_of(MR, vectors, k_count, a, b, b_stride, panel, c, c_stride, add);
+    else if (MR >= 2 * ROW_STEP && steps == 2)
+        tile_of(2 * ROW_STEP, vectors, k_count, a, b, b_stride, panel, c, c_stride, add);
+    else
+        tile_of(ROW_STEP, vectors, k_count, a, b, b_stride, panel, c, c_stride, add);
+}
+
+/* And for columns rounded up to VL: c must have room for them. */
 static void tile(int64_t rows, int64_t columns, int64_t k_count, const float *a, const float *b, int64_t b_stride, float *c,
                  int64_t c_stride, int add)
 {
-    int steps = (int)ceil_div(rows, ROW_STEP);
-    if (columns > VL) {
-        if (MR >= 3 * ROW_STEP && steps == 3)
-            tile_of(MR, 2, k_count, a, b, b_stride, c, c_stride, add);
-        else if (MR >= 2 * ROW_STEP && steps == 2)
-            tile_of(2 * ROW_STEP, 2, k_count, a, b, b_stride, c, c_stride, add);
-        else
-            tile_of(ROW_STEP, 2, k_count, a, b, b_stride, c, c_stride, add);
-    } else {
-        if (MR >= 3 * ROW_STEP && steps == 3)
-            tile_of(MR, 1, k_count, a, b, b_stride, c, c_stride, add);
-        else if (MR >= 2 * ROW_STEP && steps == 2)
-            tile_of(2 * ROW_STEP, 1, k_count, a, b, b_stride, c, c_stride, add);
-        else
-            tile_of(ROW_STEP, 1, k_count, a, b, b_stride, c, c_stride, add);
-    }
+    if (columns > VL)
+        tile_rows(rows, 2, k_count, a, b, b_stride, NULL, c, c_stride, add);
+    else
+        tile_rows(rows, 1, k_count, a, b, b_stride, NULL, c, c_stride, add);
+}
+
+/* NR columns of a B that lies in place, which becomes a panel on the way: what memory takes to bring it passes while the tile multiplies. */
+static void tile_packing(int64_t rows, int64_t k_count, const float *a, const float *b, int64_t b_stride, float *panel, float *c,
+                         int64_t c_stride, int add)
+{
+    tile_rows(rows, 2, k_count, a, b, b_stride, panel, c, c_stride, add);
 }
 
 /* c[rows][columns] (+)= the product of a packed block of A and a block of B; c is contiguous along columns and nothing beyond it is touched.
