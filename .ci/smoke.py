@@ -38,5 +38,7 @@ for images, labels in te.data.batches(digits.train, 64):
 images, labels = next(te.data.batches(digits.test, len(digits.test), shuffle=False))
 scores = model(te.Tensor(images.reshape(-1, 64))).numpy()
 accuracy = (scores.argmax(axis=1) == labels).mean()
+plan = step.plan(images, labels)
+assert f'"peak_bytes":{plan.peak_bytes},' in plan._repr_html_().replace("&quot;", '"')
 print(f"{te.__file__}: {chosen} runtime, accuracy {accuracy:.3f} after one epoch")
 assert accuracy > 0.8

@@ -128,7 +128,7 @@ class CompiledStep:
         for call in executable.steps(recorded.cells, recorded.inputs(entered)):
             entries = plan.live(call.time)
             arrays = {
-                f"%{e.value.node.number} {e.name}": executable.array(e.value)
+                plan.ledger.label(e.value): executable.array(e.value)
                 for e in entries
                 if e.value is not None
             }

@@ -36,6 +36,14 @@ def test_plan_takes_size_classes_and_optimizer(command):
     assert "float32[32, 3, 3, 3]" in out
 
 
+def test_plan_is_written_to_a_file(command, tmp_path):
+    code, out, _ = command("plan", "lenet", "--out", str(tmp_path / "lenet.html"))
+    assert (code, out) == (0, f"{tmp_path / 'lenet.html'}\n")
+    assert "<h1" in (tmp_path / "lenet.html").read_text(encoding="utf-8")
+    code, _, err = command("plan", "lenet", "--out", str(tmp_path / "lenet.pdf"))
+    assert code == 2 and "expected a file that ends in .html" in err
+
+
 def test_doctor_names_everything(command):
     code, out, err = command("doctor")
     assert (code, err) == (0, "")

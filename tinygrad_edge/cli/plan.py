@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from .model_step import add_options, model_step
@@ -22,11 +23,22 @@ def add(commands: Any) -> None:
         ),
     )
     add_options(parser)
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="write it: .html to look into it in a browser, .svg, .png or .json",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     step, images, labels = model_step(args, OPTIMIZERS[args.optimizer].lr)
-    print(step.plan(images, labels).table())
+    plan = step.plan(images, labels)
+    if args.out:
+        plan.save(args.out)
+        print(args.out)
+    else:
+        print(plan.table())
     return 0

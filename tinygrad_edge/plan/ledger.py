@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..graph import Graph, Node, Value, base_of
+from ..graph import ASSIGN, READ, Graph, Node, Value, base_of
 from .pack import Block, live_bytes
-from .storage import Buffer, Storage
+from .storage import ARENA, Buffer, Storage
 
 __all__ = ["KINDS", "Entry", "Ledger", "Saved", "megabytes"]
 
@@ -44,6 +44,7 @@ class Saved(NamedTuple):
     dtype: str
     nbytes: int
     readers: tuple[str, ...]
+    value: Value
 
 
 class Ledger:
@@ -60,8 +61,9 @@ class Ledger:
         self.graph = graph
         self.storage = storage
         self._saved = dict.fromkeys(graph.saved())
+        self._times = {moment.node: moment.time for moment in storage.moments}
         self._readers: dict[Value, list[Node]] = {}
-        for node in graph.nodes:
+        for node in self._times:
             for value in dict.fromkeys(map(base_of, node.inputs)):
                 if not node.op.alias:
                     self._readers.setdefault(value, []).append(node)
@@ -75,6 +77,33 @@ class Ledger:
         if value in self._saved:
             return "saved"
         return "gradient" if value in self._gradients else "temporary"
+
+    def row(self, value: Value) -> str:
+        """Row of any value, wherever it is."""
+        slot = self.storage.places[value].buffer.slot
+        cells = len(self.graph.cells)
+        if slot == ARENA:
+            return self.kind(value)
+        if slot <= cells:
+            return self.graph.cells[slot - 1].kind
+        return "input" if slot <= cells + len(self.graph.inputs) else "output"
+
+    def knows(self, value: Value) -> bool:
+        """Whether a value is one of the plan's."""
+        return value.node in self._times
+
+    def time(self, node: Node) -> int:
+        """The moment of a node."""
+        return self._times[node]
+
+    def readers(self, value: Value) -> list[Node]:
+        """The nodes that read a value or a view of it, in order."""
+        return self._readers.get(base_of(value), [])
+
+    def label(self, value: Value) -> str:
+        """Number in the plan, module path and op: unlike `name`, it means one value alone."""
+        index = f".{value.index}" if len(value.node.outputs) > 1 else ""
+        return f"%{self._times[value.node]}{index} {self.name(value)}"
 
     def live(self, time: int) -> list[Entry]:
         """Arena entries that are live at a moment, in order of their offset."""
@@ -93,10 +122,17 @@ class Ledger:
 
     @staticmethod
     def name(value: Value) -> str:
-        """Module path and op of a value."""
+        """Module path and op of a value; of a cell, its name."""
         node = value.node
-        own = node.op.name if len(node.outputs) == 1 else f"{node.op.name}.{value.index}"
-        return f"{node.path}.{own}" if node.scope else own
+        if node.op is READ or node.op is ASSIGN:
+            return str(node.attrs["cell"].name)
+        own = Ledger.node_name(node)
+        return own if len(node.outputs) == 1 else f"{own}.{value.index}"
+
+    @staticmethod
+    def node_name(node: Node) -> str:
+        """Module path and op of a node."""
+        return f"{node.path}.{node.op.name}" if node.scope else node.op.name
 
     def live_bytes(self) -> list[int]:
         """Sum of live arena bytes at each moment."""
@@ -115,6 +151,7 @@ class Ledger:
                 v.dtype.name,
                 v.nbytes,
                 tuple(n.op.name for n in self._readers[v] if n.part == "backward"),
+                v,
             )
             for v in self._saved
         ]

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
+from os import PathLike
 
+from ..errors import GraphError
 from ..graph import Graph, Value, verify
 from ..op import Kernel
+from . import window
+from .diff import Difference
 from .ledger import KINDS, Entry, Ledger, Saved, megabytes
 from .pack import Block, pack
 from .program import Call, lower
 from .storage import store
+from .table import table
+from .why import Reasons, Why, find
 
 __all__ = ["Plan", "make_plan"]
 
@@ -78,37 +85,71 @@ class Plan:
         """Values that cross from forward to backward."""
         return self.ledger.saved()
 
+    @property
+    def flops(self) -> int:
+        """Arithmetic operations of the step, by the ops' cost formulas."""
+        return sum(m.node.op.flops(m.node) for m in self.storage.moments if not m.inside)
+
     def table(self) -> str:
-        """Print, call by call: what is made, read, freed, and the arena bytes live."""
-        live = self.ledger.live_bytes()
-        peak = self.peak_time
-        frees: dict[int, list[str]] = {}
-        for buffer in self.storage.buffers:
-            for _, value in buffer.lives[-1:]:
-                frees.setdefault(buffer.end, []).append(f"%{value.node.number}")
-        header = (
-            f"{'call':>4}  {'part':<8}  {'kernel':<34}  {'made':<38}  {'read':<22}  "
-            f"{'freed':<16}  {'live':>12}"
-        )
-        lines = [header, "-" * len(header)]
-        last = {call.time: i for i, call in enumerate(self.calls)}
-        for i, call in enumerate(self.calls):
-            node = call.node
-            made = ", ".join(f"%{v.node.number} {v.dtype}{list(v.shape)}" for v in node.outputs)
-            read = " ".join(f"%{v.node.number}" for v in node.inputs)
-            name = f"loop x {call.repeat}" if call.kernel is None else call.kernel.name
-            name = f"{node.path}.{name}" if node.scope else name
-            freed = " ".join(frees.get(call.time, ())) if last[call.time] == i else ""
-            mark = " <- peak" if call.time == peak and last[call.time] == i else ""
-            lines.append(
-                f"{i:>4}  {node.part:<8}  {name:<34}  {made:<38}  {read:<22}  {freed:<16}  "
-                f"{live[call.time]:>12,}{mark}"
-            )
-        lines.append("")
-        lines += [f"{kind:<10} {n:>14,}" for kind, n in self.by_kind().items() if n]
-        lines.append(f"{'peak':<10} {self.peak_bytes:>14,}  ({megabytes(self.peak_bytes)})")
-        lines += self.graph.remarks
-        return "\n".join(lines)
+        """Print, call by call: what is made, read, freed, and the arena bytes live.
+
+        Saved values have a star. Bytes by kind at the worst moment follow; they sum to the peak.
+        """
+        return table(self)
+
+    def why(self, value: Value | Saved | Entry | str) -> Why:
+        """Say why a value is where it is.
+
+        Parameters
+        ----------
+        value : Value, Saved, Entry or str
+            One of ``plan.saved()`` or ``plan.live()``, a name such as ``"block.0.relu"``, or a
+            number as in ``plan.table()``: ``"%12"``.
+
+        Returns
+        -------
+        Why
+            Who made it, who still needs it, which policy put it there, and what dropping it would
+            save and cost. Printed, it is a few lines.
+
+        Raises
+        ------
+        GraphError
+            No value has that name, or several have; the message names them.
+        """
+        meant = value.value if isinstance(value, Saved | Entry) else value
+        if meant is None:
+            raise GraphError("a workspace belongs to one call and holds no value")
+        return self.reasons.why(find(self.graph, self.ledger, meant))
+
+    @cached_property
+    def reasons(self) -> Reasons:
+        """Answers about values, made when the first is asked for."""
+        return Reasons(self.graph, self.ledger, self.calls)
+
+    def diff(self, other: Plan) -> Difference:
+        """Compare with a plan that comes after a change: bytes, operations, saved values."""
+        return Difference(self, other)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the plan to a file.
+
+        Parameters
+        ----------
+        path : str or path
+            ``.html`` is the window: one file without anything from outside, to be opened in a
+            browser; ``.svg`` and ``.png`` are pictures of the live bytes and of the arena, and need
+            matplotlib; ``.json`` is the data.
+
+        Raises
+        ------
+        DataError
+            The suffix is another one, or matplotlib is not there.
+        """
+        window.save(path, (self,))
+
+    def _repr_html_(self) -> str:
+        return window.in_notebook((self,))
 
     def where(self, value: Value) -> str:
         """Name of a value for messages."""
