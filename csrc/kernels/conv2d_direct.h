@@ -32,16 +32,18 @@ static correlation_cut cut_correlation(const correlation *p)
     int64_t most = min_i64(min_i64(BAND_FLOATS / max_i64(k_block, 1), WIDE_BAND), max_i64(points / CHUNKS, least));
     cut.in_place = is_plain(&p->window);
     if (cut.in_place) {
-        /* Where there are several, as many for each thread. */
         int64_t panels = ceil_div(points, COLUMN_MULTIPLE);
-        cut.bands = ceil_div(points, most);
-        if (cut.bands > CHUNKS / 2)
-            cut.bands = min_i64((cut.bands + CHUNKS / 2) / CHUNKS * CHUNKS, panels);
+        cut.bands = min_i64(even_count(points, most), panels);
         if (ceil_div(panels, max_i64(cut.bands, 1)) * COLUMN_MULTIPLE > WIDE_BAND)
             cut.bands += CHUNKS;
         cut.points = ceil_div(panels, max_i64(cut.bands, 1)) * COLUMN_MULTIPLE;
     } else {
         cut.cut = cut_bands(&p->window, max_i64(most, 32));
+        int64_t rows = p->window.n * p->window.h.grid, bands = even_count(cut.cut.row_bands, 1);
+        if (bands <= rows && ceil_div(rows, max_i64(bands, 1)) * cut.cut.width <= WIDE_BAND) {
+            cut.cut.row_bands = bands;
+            cut.cut.rows = ceil_div(rows, max_i64(bands, 1));
+        }
         cut.points = cut.cut.rows * cut.cut.width;
         cut.bands = cut.cut.row_bands * cut.cut.column_bands;
     }

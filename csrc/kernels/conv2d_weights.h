@@ -33,6 +33,15 @@ static weights_job make_weights_job(const tge_conv2d_params *p)
     return (weights_job){.p = p, .window = forward_window(p), .outputs = p->k / p->groups, .channels = p->c / p->groups};
 }
 
+/* As many parts of the outputs as make about `wanted` blocks. */
+static void cut_outputs(weights_job *job, int64_t wanted)
+{
+    job->c_blocks = ceil_div(job->channels, job->c_block);
+    int64_t parts = ceil_div(wanted, max_i64(job->p->groups * job->c_blocks, 1));
+    job->part = even_block(job->outputs, max_i64(ceil_div(job->outputs, max_i64(parts, 1)), OUT_BLOCK / 2), ROW_MULTIPLE);
+    job->parts = ceil_div(job->outputs, job->part);
+}
+
 /* About `wanted` blocks of `most` columns (channels x taps) at most, but one channel at least: first by fewer channels, a multiple of
  * `multiple`, then by fewer outputs. */
 static void cut_blocks(weights_job *job, int64_t wanted, int64_t most, int64_t multiple)
@@ -41,10 +50,7 @@ static void cut_blocks(weights_job *job, int64_t wanted, int64_t most, int64_t m
     int64_t taps = max_i64(tap_count(&job->window), 1);
     int64_t c_wanted = ceil_div(job->channels, ceil_div(max_i64(wanted, 1), p->groups));
     job->c_block = even_block(job->channels, min_i64(max_i64(most / taps, 1), max_i64(c_wanted, ceil_div(most / 3, taps))), multiple);
-    job->c_blocks = ceil_div(job->channels, job->c_block);
-    int64_t parts = ceil_div(wanted, max_i64(p->groups * job->c_blocks, 1));
-    job->part = even_block(job->outputs, max_i64(ceil_div(job->outputs, max_i64(parts, 1)), OUT_BLOCK / 2), ROW_MULTIPLE);
-    job->parts = ceil_div(job->outputs, job->part);
+    cut_outputs(job, wanted);
 }
 
 /* Last by splits. */

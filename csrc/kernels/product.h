@@ -35,6 +35,13 @@ static inline int64_t even_block(int64_t total, int64_t most, int64_t multiple)
     return total == 0 ? multiple : round_up(ceil_div(total, ceil_div(total, most)), multiple);
 }
 
+/* In how many blocks of about `most` to cut: where there are several, as many for each thread. */
+static inline int64_t even_count(int64_t total, int64_t most)
+{
+    int64_t count = ceil_div(total, most);
+    return count > CHUNKS / 2 ? (count + CHUNKS / 2) / CHUNKS * CHUNKS : count;
+}
+
 /* Floats of a packed block: whole panels, the slack of the last, and the next block aligned again. */
 static inline int64_t packed_floats(int64_t lanes, int64_t k_count) { return round_up(lanes * k_count, 16) + PACK_SLACK; }
 

@@ -81,7 +81,7 @@ typedef struct { int64_t row, rows, q, width; } band;
 
 /* How a grid is cut into bands of at most `most` points or little more, from its shape alone. */
 typedef struct {
-    int64_t rows, width;     /* of a band */
+    int64_t rows, width;     /* of a band, at most */
     int64_t row_bands, column_bands;
 } band_cut;
 
@@ -103,8 +103,9 @@ static band_cut cut_bands(const sliding_window *window, int64_t most)
 
 static band band_at(const sliding_window *window, const band_cut *cut, int64_t index)
 {
-    band b = {index / cut->column_bands * cut->rows, cut->rows, index % cut->column_bands * cut->width, cut->width};
-    b.rows = min_i64(b.rows, window->n * window->h.grid - b.row);
+    int64_t rows = window->n * window->h.grid, row_band = index / cut->column_bands;
+    band b = {row_band * rows / cut->row_bands, 0, index % cut->column_bands * cut->width, cut->width};
+    b.rows = (row_band + 1) * rows / cut->row_bands - b.row;
     b.width = min_i64(b.width, window->w.grid - b.q);
     return b;
 }
@@ -146,16 +147,20 @@ static inline int64_t slab_tap(const sliding_window *window, const slab_shape *s
 }
 
 /* Copy `count` positions from, from + step, ... of an image row; outside of its `size` positions are zeros. Whole vectors are stored in
- * ascending order: up to VL floats after the end are overwritten. */
-static inline void fill_slab_row(float *to, const float *row, int64_t size, int64_t from, int64_t step, int64_t count)
+ * ascending order: up to VL floats after the end are overwritten. Meanwhile the same positions `ahead` are fetched. */
+static inline void fill_slab_row(float *to, const float *row, int64_t size, int64_t from, int64_t step, int64_t count, int64_t ahead)
 {
     int64_t first = from < 0 ? ceil_div(-from, step) : 0;
     int64_t last = from < size ? min_i64(ceil_div(size - from, step), count) : 0;
     int64_t x = 0;
     for (; x < min_i64(first, count); x += VL)
         vstore(to + x, (vf){0});
-    for (x = first; x < last; x += VL)
-        vstore(to + x, vload_strided(row + from + x * step, step, last - x));
+    for (x = first; x < last; x += VL) {
+        const float *at = row + from + x * step;
+        __builtin_prefetch(at + ahead, 0, 3);
+        __builtin_prefetch(at + ahead + (step - 1) * VL, 0, 3);
+        vstore(to + x, vload_strided(at, step, last - x));
+    }
     for (; x < count; x += VL)
         vstore(to + x, (vf){0});
 }
@@ -177,7 +182,8 @@ static void fill_slab(float *slab, const float *image, const sliding_window *win
                     int inside = h >= 0 && h < window->h.size;
                     for (int64_t j = 0; j < window->w.slots; j++)
                         fill_slab_row(to + j * s.x, inside ? plane + h * window->w.size : NULL, inside ? window->w.size : 0,
-                                      window->w.origin + b->q * window->w.step + j * window->w.dilation, window->w.step, s.x);
+                                      window->w.origin + b->q * window->w.step + j * window->w.dilation, window->w.step, s.x,
+                                      window->c_stride);
                 }
                 row = next;
             }
