@@ -100,7 +100,7 @@ def test_commands_in_documents_are_commands(document):
 def test_module_runs_as_a_program(tmp_path):
     words = [sys.executable, "-m", "tinygrad_edge.cli", "--help"]
     out = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert all(name in out for name in ("train", "eval", "plan", "doctor"))
+    assert all(name in out for name in ("train", "eval", "plan", "profile", "doctor"))
 
 
 def shown(words, folder, stdout=None, **environment):

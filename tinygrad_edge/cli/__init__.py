@@ -1,4 +1,4 @@
-"""The command line: ``tinygrad-edge train | eval | predict | plan | bench | doctor``."""
+"""The command line: ``tinygrad-edge train | eval | predict | plan | profile | bench | doctor``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from io import TextIOWrapper
 from typing import Any
 
 from ..errors import TinygradEdgeError
-from . import bench, doctor, eval, plan, predict, train
+from . import bench, doctor, eval, plan, predict, profile, train
 from .arguments import Parser
 
 __all__ = ["build_parser", "main"]
 
-COMMANDS = (train, eval, predict, plan, bench, doctor)
+COMMANDS = (train, eval, predict, plan, profile, bench, doctor)
 
 
 def main(

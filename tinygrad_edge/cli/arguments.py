@@ -11,7 +11,18 @@ from typing import Any, NoReturn
 from .. import data, policy
 from ..errors import GraphError
 
-__all__ = ["BUDGET", "DATA", "Parser", "budget", "count", "name_of", "positive", "seed", "size"]
+__all__ = [
+    "BUDGET",
+    "DATA",
+    "Parser",
+    "budget",
+    "count",
+    "name_of",
+    "nbytes",
+    "positive",
+    "seed",
+    "size",
+]
 
 
 #: What a data set is called.
@@ -71,6 +82,14 @@ def budget(text: str) -> policy.Budget:
     """Bytes that a step may take, as 64MB."""
     try:
         return policy.Budget(text)
+    except GraphError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def nbytes(text: str) -> int:
+    """Bytes, as 1.9MB."""
+    try:
+        return policy.as_bytes(text)
     except GraphError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

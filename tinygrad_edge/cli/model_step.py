@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import functional, models
+from .. import functional, models, policy
 from ..compiled import CompiledStep, compile
 from ..tensor import Tensor
 from .arguments import BUDGET, budget, count, name_of, size
@@ -52,8 +52,16 @@ class ModelStep(NamedTuple):
     labels: np.ndarray
 
 
-def model_step(args: argparse.Namespace, lr: float) -> ModelStep:
-    """Make the step that the options of `add_options` describe."""
+def model_step(args: argparse.Namespace, lr: float, freeze: str | None = None) -> ModelStep:
+    """Make the step that the options of `add_options` describe.
+
+    Parameters
+    ----------
+    args : Namespace
+    lr : float
+    freeze : str, optional
+        A pattern of the parameters that are not trained.
+    """
     channels, height, width = args.size
     model = models.build(args.model, args.classes, channels, (height, width))
     optimizer = OPTIMIZERS[args.optimizer](model.parameters(), lr)
@@ -64,6 +72,8 @@ def model_step(args: argparse.Namespace, lr: float) -> ModelStep:
         return loss
 
     policies = [args.budget] if args.budget else None
+    if freeze:
+        policies = [policy.Freeze(freeze), *(policies or [policy.Default()])]
     rng = np.random.default_rng(0)
     images = rng.standard_normal((args.batch, *args.size), np.float32)
     return ModelStep(

@@ -1,6 +1,6 @@
 """Policies: rewrites of a step's graph that change how values cross from forward to backward."""
 
-from .budget import Budget
+from .budget import Budget, as_bytes
 from .checkpoint import Checkpoint
 from .default import Default
 from .freeze import Freeze
@@ -18,5 +18,6 @@ __all__ = [
     "Policy",
     "Recompute",
     "Store",
+    "as_bytes",
     "rewrite",
 ]
