@@ -7,6 +7,7 @@ import importlib.util
 import io
 import pkgutil
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,22 @@ def test_documents_name_files_that_exist():
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name} links to {link}"
+
+
+def test_the_tutorial_prints_what_it_says(tmp_path):
+    tutorial = ROOT / "examples" / "memory_step_by_step.py"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        runpy.run_path(str(tutorial))["main"](str(tmp_path))
+    lines = printed.getvalue().splitlines()
+    for text in (tutorial, ROOT / "docs" / "memory.md"):
+        told = text.read_text(encoding="utf-8").splitlines()
+        start = next(i for i, line in enumerate(told) if line.endswith(lines[0]))
+        assert [line.strip() for line in told[start : start + len(lines)]] == lines
+    fractions = [float(line.split()[-1]) for line in (row[:57] for row in lines[1:])]
+    assert fractions == sorted(fractions, reverse=True) and fractions[-1] < 0.1
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {*(f"step_{i}.png" for i in range(5)), "step_by_step.html"}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)

@@ -45,7 +45,7 @@ def picture(plans: Sequence[Plan], form: str, columns: Sequence[Column] | None =
         raise DataError(
             "a picture of a plan needs matplotlib: pip install 'tinygrad-edge[cli]'"
         ) from None
-    figure = Figure(figsize=(10, 5.2 * len(plans)), layout="constrained")
+    figure = Figure(figsize=(10, 1 + 3.9 * len(plans)), layout="constrained")
     axes = figure.subplots(2 * len(plans), 1, sharex=True, squeeze=False)[:, 0]
     top = max(p.arena_bytes for p in plans) / 1e6
     count = len(columns) if columns else len(plans[0].calls)
@@ -92,6 +92,8 @@ def _live(axes: Any, plan: Plan, at: np.ndarray, count: int) -> None:
         sums[kind][at[first] : at[end]] += nbytes / 1e6
     base = np.zeros(count)
     for kind, colour in COLOURS.items():
+        if not sums[kind].any():
+            continue
         upper = base + sums[kind]
         edges = np.arange(count + 1)
         axes.fill_between(
