@@ -200,6 +200,8 @@ typedef struct { int64_t samples; int64_t size; int64_t site; } tge_dropout_para
 /* hyper is a float64 vector, so that a rate keeps its decimal value; each coefficient is rounded to float32 once, after any arithmetic on hyper.
  * sgd_f32:          p; p, g, hyper {lr, weight_decay}
  * sgd_momentum_f32: p, m; p, g, m, hyper {lr, weight_decay, momentum}       m = momentum * m + g; p -= lr * (nesterov ? g + momentum * m : m)
+ * sgd_momentum_accumulate_f32: m; m, g, p, hyper as above, done int32[1]    m = done ? m + g : momentum * m + (g + weight_decay * p)
+ * sgd_momentum_step_f32: p; p, m, hyper as above                            p -= lr * m
  * adam_f32:         p, m, v; p, g, m, v, hyper {lr, weight_decay, beta1, beta2, eps}, step int32[1] (1 in the first update)
  *                   Kingma & Ba 2015, the corrections of the bias folded into two coefficients: m = beta1 * m + (1 - beta1) * g;
  *                   v = beta2 * v + (1 - beta2) * g^2; p -= (lr / (1 - beta1^step)) * m / (sqrt(v) * (1 / sqrt(1 - beta2^step)) + eps);
@@ -212,6 +214,9 @@ typedef struct { int64_t count; int32_t nesterov; int32_t decoupled; } tge_updat
 
 /* check_finite_f32, check_finite_f16: no output; x. Returns 1 + the position of the first element that is not finite. */
 typedef struct { int64_t count; } tge_count_params;
+
+/* check_range_i32: no output; x. Returns 1 + the position of the first element that is not first <= x <= last. */
+typedef struct { int64_t count; int32_t first; int32_t last; } tge_range_params;
 
 /* ---- the machine ---- */
 

@@ -241,6 +241,11 @@ class Node:
         return copy
 
     @property
+    def body(self) -> Graph | None:
+        """The graph that it repeats, if it is a loop."""
+        return self.attrs.get("body")
+
+    @property
     def path(self) -> str:
         """Dotted path of the module that made it, empty outside modules."""
         return ".".join(self.scope)
@@ -397,6 +402,30 @@ class Graph:
         """
         return self._made_again(self.nodes, visit)
 
+    def core(self) -> Graph:
+        """The graph in which values cross from forward to backward.
+
+        That is the body of the loop over micro-batches, where there is one.
+        """
+        bodies = (n.body for n in self.nodes)
+        return next((b for b in bodies if b is not None and b.has_backward), self)
+
+    def with_core(self, core: Graph) -> Graph:
+        """The same step around another core."""
+        old = self.core()
+        if old is self or old is core:
+            return core if old is self else self
+
+        def visit(node: Node, inputs: tuple[Value, ...]) -> Iterable[Value] | None:
+            return node.again(inputs, body=core).outputs if node.body is old else None
+
+        return self.rewrite(visit)
+
+    @property
+    def has_backward(self) -> bool:
+        """Whether any of it belongs to the backward part."""
+        return any(node.part == "backward" for node in self.nodes)
+
     def reordered(self, order: Sequence[Node]) -> Graph:
         """The same nodes in another order."""
         return self._made_again(order, lambda node, inputs: None)
@@ -470,7 +499,7 @@ class Graph:
 
 
 def verify(graph: Graph) -> Graph:
-    """Check the rules of a graph and give it back.
+    """Check the rules of a graph, and of its loops' bodies, and give it back.
 
     Raises
     ------
@@ -478,6 +507,9 @@ def verify(graph: Graph) -> Graph:
         A value is read before it is made; an output's type is not what the op's rule gives; a
         version of a cell is read after it was overwritten, or overwritten twice.
     """
+    for body in (n.body for n in graph.nodes):
+        if body is not None:
+            verify(body)
     made: set[Value] = set()
     version_of: dict[Value, tuple[Cell, Value]] = {}  # values that live in a cell
     newest: dict[Cell, Value] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,20 @@ from .dtypes import DType
 if TYPE_CHECKING:
     from .graph import Node, Value
 
-__all__ = ["Cotangents", "Kernel", "OPS", "Op", "Refusal", "TensorType", "register"]
+__all__ = [
+    "OPS",
+    "OWN",
+    "TOTAL",
+    "Check",
+    "Cotangents",
+    "Kernel",
+    "Op",
+    "Refusal",
+    "RowRule",
+    "Rows",
+    "TensorType",
+    "register",
+]
 
 
 #: What a derivative rule gets: a value for each output, or None where nothing flows. The only
@@ -52,12 +66,50 @@ class Kernel(NamedTuple):
     inputs: tuple[int, ...] | None = None
 
 
+#: What an output can be, besides cut along an axis, when a node acts on one part of a batch: a
+#: summand of what it was, or something that each part has for itself (statistics).
+TOTAL, OWN = "total", "own"
+
+
+class Rows(NamedTuple):
+    """How a node acts on one of several equal parts of a batch.
+
+    Parameters
+    ----------
+    inputs : tuple of (int or None)
+        The axis along which each input must be cut; None: all of it.
+    outputs : tuple of (int, TOTAL or OWN)
+    attrs : mapping
+        Attributes that are others then.
+    numbered : int, optional
+        The input that is the number of the first row.
+    """
+
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int | str, ...]
+    attrs: Mapping[str, Any] = MappingProxyType({})
+    numbered: int | None = None
+
+
+class Check(NamedTuple):
+    """How to find out beforehand that an op would refuse.
+
+    ``emit(x, node)`` makes a check of the node's input of that number.
+    """
+
+    input: int
+    emit: Callable[[Value, Node], Node]
+
+
 class Refusal(Exception):  # noqa: N818 - not an error yet: the op's `refuse` turns it into one
     """A reference or kernel cannot accept the element at a position."""
 
     def __init__(self, position: int) -> None:
         super().__init__(position)
         self.position = position
+
+
+RowRule = Callable[["Node", tuple["int | None", ...], int], "Rows | None"]
 
 
 def _no_refusal(node: Node, inputs: list[np.ndarray], position: int) -> Exception:
@@ -107,8 +159,13 @@ class Op:
         The output is the input's memory under another shape; nothing runs.
     effect : bool
         Kept although nobody reads its outputs.
+    rows : callable or None
+        ``rows(node, axes, parts)`` says how the node acts on one of so many equal parts of a batch,
+        given the axis along which each input is cut; None: it needs the whole batch.
     refuse : callable
         ``refuse(node, arrays, position)`` gives the error for an element that was not accepted.
+    check : Check or None
+        For an op that may refuse: what tells so before it runs.
     """
 
     name: str
@@ -124,7 +181,9 @@ class Op:
     chain: str | None = None
     alias: bool = False
     effect: bool = False
+    rows: RowRule | None = None
     refuse: Callable[[Node, list[np.ndarray], int], Exception] = field(default=_no_refusal)
+    check: Check | None = None
 
     @property
     def may_refuse(self) -> bool:

@@ -1,4 +1,4 @@
-/* check_finite_f32, _f16: looked at before a step assigns anything, so that a failed step changes nothing. */
+/* check_finite_f32, _f16, check_range_i32: looked at before a step assigns anything, so that a failed step changes nothing. */
 #include "row.h"
 
 enum { CHECK_PARTS = 64 };
@@ -70,3 +70,14 @@ static int64_t check_finite(void *const *operand, const void *params, void (*che
 
 static int64_t check_finite_f32(void *const *operand, const void *params) { return check_finite(operand, params, check_part); }
 static int64_t check_finite_f16(void *const *operand, const void *params) { return check_finite(operand, params, check_part_of_halves); }
+
+/* One entry a sample: not worth threads. */
+static int64_t check_range_i32(void *const *operand, const void *params)
+{
+    const tge_range_params *p = params;
+    const int32_t *x = operand[0];
+    for (int64_t i = 0; i < p->count; i++)
+        if (x[i] < p->first || x[i] > p->last)
+            return i + 1;
+    return 0;
+}

@@ -57,11 +57,14 @@ KERNEL(avg_pool2d_backward_f32)
 
 KERNEL(sgd_f32)
 KERNEL(sgd_momentum_f32)
+KERNEL(sgd_momentum_accumulate_f32)
+KERNEL(sgd_momentum_step_f32)
 KERNEL(adam_f32)
 KERNEL(rmsprop_f32)
 
 KERNEL(check_finite_f32)
 KERNEL(check_finite_f16)
+KERNEL(check_range_i32)
 
 KERNEL(multiply_add_f32)
 

@@ -1,4 +1,4 @@
-/* sgd_f32, sgd_momentum_f32, adam_f32, rmsprop_f32: one pass each. No multiply-adds are fused, so that NumPy in float32
+/* sgd_f32, sgd_momentum_f32 (and its two halves), adam_f32, rmsprop_f32: one pass each. No multiply-adds are fused, so that NumPy in float32
  * agrees to the bit. */
 #include "strided.h"
 
@@ -71,6 +71,46 @@ static int64_t sgd_momentum_f32(void *const *operand, const void *params)
     update u = {.operand = operand, .count = p->count, .nesterov = p->nesterov,
                 .rate = (float)hyper[0], .decay = (float)hyper[1], .momentum = (float)hyper[2]};
     run_update(momentum_chunk, &u);
+    return 0;
+}
+
+/* With the first of a step's gradients the moment decays; those that follow are only added. */
+static inline void accumulate_step(const update *u, int64_t at, int64_t n)
+{
+    const vf g = read_operand(u, 2, at, n) + u->decay * read_operand(u, 3, at, n);
+    write_operand(u, 0, at, n, u->momentum * read_operand(u, 1, at, n) + g);
+}
+
+static inline void add_step(const update *u, int64_t at, int64_t n)
+{
+    write_operand(u, 0, at, n, read_operand(u, 1, at, n) + read_operand(u, 2, at, n));
+}
+
+static void accumulate_chunk(void *context, int64_t chunk) { update_chunk(context, chunk, accumulate_step); }
+static void add_chunk(void *context, int64_t chunk) { update_chunk(context, chunk, add_step); }
+
+static int64_t sgd_momentum_accumulate_f32(void *const *operand, const void *params)
+{
+    const double *hyper = operand[4];
+    const int32_t done = *(const int32_t *)operand[5];
+    update u = {.operand = operand, .count = ((const tge_update_params *)params)->count,
+                .decay = (float)hyper[1], .momentum = (float)hyper[2]};
+    run_update(done ? add_chunk : accumulate_chunk, &u);
+    return 0;
+}
+
+static inline void moment_step(const update *u, int64_t at, int64_t n)
+{
+    write_operand(u, 0, at, n, read_operand(u, 1, at, n) - u->rate * read_operand(u, 2, at, n));
+}
+
+static void moment_chunk(void *context, int64_t chunk) { update_chunk(context, chunk, moment_step); }
+
+static int64_t sgd_momentum_step_f32(void *const *operand, const void *params)
+{
+    const double *hyper = operand[3];
+    update u = {.operand = operand, .count = ((const tge_update_params *)params)->count, .rate = (float)hyper[0]};
+    run_update(moment_chunk, &u);
     return 0;
 }
 

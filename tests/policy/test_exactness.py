@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_edge as te
-from tinygrad_edge.policy import Budget, Checkpoint, Default, Freeze, Recompute
+from tinygrad_edge.policy import Budget, Checkpoint, Default, Freeze, Microbatch, Recompute
 from tinygrad_edge.runtime import _ffi, native
 
 pytestmark = pytest.mark.skipif(not _ffi.available(), reason="needs the native runtime")
@@ -26,9 +26,11 @@ POLICIES = {
     "checkpoint": [Default(), Checkpoint()],
     "recompute": [Recompute(ops=("batch_norm_apply", "relu", "conv2d"))],
     "frozen": [Default(), Freeze("*.weight")],
+    "microbatch": [Default(), Microbatch(2)],
+    "segments of parts": [Default(), Microbatch(2), Checkpoint()],
     "budget": "between the smallest and the default",
 }
-BATCHES = (2, 5)
+BATCHES = (4, 6)  # halves of two samples or more: batch-norm trains on maps of 1x1
 SLACK = 4096
 
 
@@ -87,7 +89,7 @@ print(resident("VmHWM") - before - plan.arena_bytes)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("policies", ["textbook", "checkpoint"])
+@pytest.mark.parametrize("policies", ["textbook", "checkpoint", "microbatch"])
 def test_the_process_grows_by_the_arena(policies):
     words = [sys.executable, "-c", GROWTH, "mobilenet_v1_patch", policies, "32"]
     tests = Path(__file__).parents[1]

@@ -64,22 +64,21 @@ class BatchNorm2d(Module):
                 f"{self._label()}: training needs two values a channel or more, got {list(x.shape)}"
             )
         y, mean, var = functional.batch_norm(x, self.weight, self.bias, self.eps)
-        self._track(mean.value, var.value, count / (count - 1))
+        self._track(x.value, mean.value, var.value)
         return y
 
-    def _track(self, mean: Value, var: Value, unbiased: float) -> None:
+    def _track(self, x: Value, mean: Value, var: Value) -> None:
         """Assign the next running statistics; no gradient flows through them."""
         active, seen = trace.current(), self.num_batches_tracked.cell
         if active.lazy and sum(n.attrs.get("cell") is seen for n in active.effects) >= PENDING:
             active.run()
         with marked(constant=True):
-            for buffer, batch, share in (
-                (self.running_mean, mean, self.momentum),
-                (self.running_var, var, self.momentum * unbiased),
+            for buffer, added in (
+                (self.running_mean, _times(mean, self.momentum)),
+                (self.running_var, ops.unbiased_variance(var, x, self.momentum)),
             ):
                 kept = _times(active.read(buffer.cell), 1 - self.momentum)
-                added = ops.cast(_times(batch, share), buffer.dtype)
-                active.assign(buffer.cell, ops.add(kept, added))
+                active.assign(buffer.cell, ops.add(kept, ops.cast(added, buffer.dtype)))
             active.assign(seen, ops.add(active.read(seen), ops.constant(1, int32)))
 
     def _describe(self) -> str:

@@ -5,7 +5,7 @@ ops, the NumPy reference that defines what is right, the kernel and the cost. No
 library switches on an op's name.
 """
 
-from .check import check_finite
+from .check import check_finite, check_range
 from .conv import conv2d
 from .elementwise import (
     absolute,
@@ -43,13 +43,20 @@ from .elementwise import (
 from .fill import arange, constant, full
 from .indexing import scatter_add, take
 from .matmul import matmul
-from .norm import batch_norm, batch_norm_apply
+from .norm import batch_norm, batch_norm_apply, unbiased_variance
 from .pool import avg_pool2d, max_pool2d
 from .random import dropout, generator_advance
 from .reduce import argmax, max_, mean, sum_, sum_to, topk
 from .shape import broadcast_to, concatenate, detach, flip, pad, reshape, slice_, transpose, view
 from .softmax import cross_entropy, log_softmax, softmax
-from .update import adam_update, rmsprop_update, sgd_momentum_update, sgd_update
+from .update import (
+    adam_update,
+    rmsprop_update,
+    sgd_momentum_accumulate,
+    sgd_momentum_step,
+    sgd_momentum_update,
+    sgd_update,
+)
 
 __all__ = [
     "absolute",
@@ -63,6 +70,7 @@ __all__ = [
     "broadcast_to",
     "cast",
     "check_finite",
+    "check_range",
     "clip",
     "concatenate",
     "constant",
@@ -103,6 +111,8 @@ __all__ = [
     "reshape",
     "rmsprop_update",
     "scatter_add",
+    "sgd_momentum_accumulate",
+    "sgd_momentum_step",
     "sgd_momentum_update",
     "sgd_update",
     "sigmoid",
@@ -117,6 +127,7 @@ __all__ = [
     "tanh",
     "topk",
     "transpose",
+    "unbiased_variance",
     "view",
     "where",
 ]

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Cotangents, Kernel, Op, TensorType, register
+from ..op import TOTAL, Cotangents, Kernel, Op, RowRule, TensorType, register
+from ._rows import first_axis
 from .elementwise import promote
 
 Gradients = tuple[Value | None, ...]
@@ -241,14 +242,15 @@ def _kernel(node: Node) -> Kernel:
 
 
 def _family(name: str) -> tuple[Op, Op, Op]:
-    rules: tuple[tuple[str, Callable, Callable, Callable], ...] = (
-        ("", _forward_type, _forward, _forward_vjp),
-        ("_backward_data", _data_type, _backward_data, _data_vjp),
-        ("_backward_weights", _weights_type, _backward_weights, _weights_vjp),
+    images, images_too = first_axis((0, None), 0), first_axis((0, 0), TOTAL)
+    rules: tuple[tuple[str, Callable, Callable, Callable, RowRule], ...] = (
+        ("", _forward_type, _forward, _forward_vjp, images),
+        ("_backward_data", _data_type, _backward_data, _data_vjp, images),
+        ("_backward_weights", _weights_type, _backward_weights, _weights_vjp, images_too),
     )
     forward, data, weights = (
-        register(Op(name + suffix, infer, reference, vjp, kernel=_kernel, flops=_flops))
-        for suffix, infer, reference, vjp in rules
+        register(Op(name + suffix, infer, reference, vjp, kernel=_kernel, flops=_flops, rows=rows))
+        for suffix, infer, reference, vjp, rows in rules
     )
     return forward, data, weights
 

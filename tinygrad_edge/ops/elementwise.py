@@ -15,6 +15,7 @@ from ..dtypes import DType, bool_, float32, float64, int32
 from ..errors import DTypeError
 from ..graph import Node, Value, emit
 from ..op import Cotangents, Kernel, Op, TensorType, register
+from ._rows import broadcasting
 from ._strides import broadcast_shapes, broadcast_strides, contiguous_strides, merge_axes, padded
 from .fill import constant
 
@@ -103,6 +104,7 @@ def _define(
             kernel=_strided(kernel, f"TGE_{code or name.upper()}"),
             chain=f"TGE_{code or name.upper()}" if kernel == "elementwise_" else None,
             inplace=tuple((0, i) for i in range(arity)) if infer in (_floats, _same_type) else (),
+            rows=broadcasting,
         )
     )
 
@@ -369,6 +371,7 @@ _WHERE = register(
         _where_vjp,
         kernel=_strided("where_b32", 0),
         inplace=((0, 1), (0, 2)),
+        rows=broadcasting,
     )
 )
 
@@ -397,7 +400,7 @@ def _cast_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
     return (cast(g[0], x.dtype) if x.dtype.is_float else None,)
 
 
-_CAST = register(
+CAST = register(
     Op(
         "cast",
         lambda x, *, dtype: (TensorType(x.shape, dtype),),
@@ -412,10 +415,11 @@ _CAST = register(
                 "count": node.outputs[0].size,
             },
         ),
+        rows=broadcasting,
     )
 )
 
 
 def cast(x: Value, dtype: DType) -> Value:
     """The same numbers as another type; floats become integers by truncation, saturating."""
-    return x if x.dtype is dtype else emit(_CAST, x, dtype=dtype).outputs[0]
+    return x if x.dtype is dtype else emit(CAST, x, dtype=dtype).outputs[0]

@@ -11,8 +11,10 @@ import numpy as np
 from ..dtypes import float32, float64, int32
 from ..errors import DataError, DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Cotangents, Kernel, Op, Refusal, TensorType, register
+from ..op import TOTAL, Check, Cotangents, Kernel, Op, Refusal, Rows, TensorType, register
+from ._rows import Axes
 from ._strides import normalise_axes
+from .check import check_range
 from .elementwise import add, cast, multiply
 from .fill import arange, constant
 from .shape import reshape
@@ -48,6 +50,14 @@ def _index_error(which: int, length: Callable[[Node], int]) -> Callable[..., Exc
     return refuse
 
 
+def _index_check(length: Callable[[Node], int]) -> Check:
+    def emit_check(indices: Value, node: Node) -> Node:
+        n = length(node)
+        return check_range(indices, -n, n - 1, f"{node.op.name}: index")
+
+    return Check(1, emit_check)
+
+
 def _checked(indices: np.ndarray, length: int) -> np.ndarray:
     bad = np.flatnonzero((indices < -length) | (indices >= length))
     if bad.size:
@@ -58,6 +68,14 @@ def _checked(indices: np.ndarray, length: int) -> np.ndarray:
 def _indices(indices: Value) -> None:
     if indices.dtype is not int32 or len(indices.shape) != 1:
         raise DTypeError("indices must be one axis of int32")
+
+
+def _taken_length(node: Node) -> int:
+    return node.inputs[0].shape[node.attrs["axis"]]
+
+
+def _scattered_length(node: Node) -> int:
+    return node.attrs["length"]
 
 
 def _taken(x: Value, indices: Value, *, axis: int) -> tuple[TensorType, ...]:
@@ -87,6 +105,14 @@ def _take_vjp(node: Node, g: Cotangents) -> Gradients:
     return scatter_add(g[0], indices, x.shape[axis], axis), None
 
 
+def _take_rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    x, indices = axes
+    axis = node.attrs["axis"]
+    if x is None:
+        return Rows((None, indices), (axis,))
+    return Rows(axes, (x,)) if indices is None and x != axis else None
+
+
 _TAKE = register(
     Op(
         "take",
@@ -96,7 +122,9 @@ _TAKE = register(
         kernel=_take_kernel,
         flops=lambda node: 0,
         bytes=lambda node: 2 * node.outputs[0].nbytes + node.inputs[1].nbytes,
-        refuse=_index_error(1, lambda node: node.inputs[0].shape[node.attrs["axis"]]),
+        rows=_take_rows,
+        refuse=_index_error(1, _taken_length),
+        check=_index_check(_taken_length),
     )
 )
 
@@ -128,6 +156,14 @@ def _scatter_kernel(node: Node) -> Kernel:
     return Kernel("scatter_add_f32", "tge_take_params", fields)
 
 
+def _scatter_rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    updates, indices = axes
+    axis = node.attrs["axis"]
+    if updates in (None, axis):
+        return Rows((axis, 0), (TOTAL,))
+    return Rows(axes, (updates,)) if indices is None else None
+
+
 _SCATTER_ADD = register(
     Op(
         "scatter_add",
@@ -136,7 +172,9 @@ _SCATTER_ADD = register(
         lambda node, g: (take(g[0], node.inputs[1], node.attrs["axis"]), None),
         kernel=_scatter_kernel,
         flops=lambda node: node.inputs[0].size,
-        refuse=_index_error(1, lambda node: node.attrs["length"]),
+        rows=_scatter_rows,
+        refuse=_index_error(1, _scattered_length),
+        check=_index_check(_scattered_length),
     )
 )
 

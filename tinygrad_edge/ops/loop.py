@@ -4,6 +4,9 @@ The body is a graph of its own. Its inputs are, in order: invariant values, the 
 iteration; slices, one equal part of axis 0 for each iteration; and carried values, which an
 iteration reads as the one before left them. Its outputs are the carried values' next versions,
 then parts that are stacked along axis 0.
+
+A carried value that comes from a cell and becomes its next version may live in the cell all the
+while (``resident``), although an iteration may fail when others have already changed it.
 """
 
 from __future__ import annotations
@@ -14,13 +17,18 @@ import numpy as np
 
 from ..errors import GraphError, ShapeError
 from ..graph import INPUT, Graph, Node, Value, emit
-from ..op import Op, TensorType, register
+from ..op import Op, Refusal, TensorType, register
 
 __all__ = ["LOOP", "loop", "run_reference"]
 
 
 def _types(
-    *inputs: Value, body: Graph, count: int, invariant: int, sliced: int
+    *inputs: Value,
+    body: Graph,
+    count: int,
+    invariant: int,
+    sliced: int,
+    resident: frozenset[int] = frozenset(),
 ) -> tuple[TensorType, ...]:
     if count < 1:
         raise ShapeError(f"a loop needs at least one iteration, got {count}")
@@ -48,13 +56,22 @@ def run_reference(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray
     for node in graph.nodes:
         if node.op is INPUT:
             continue
-        results = node.op.reference(*(known[v] for v in node.inputs), **node.attrs)
+        arrays = [known[v] for v in node.inputs]
+        try:
+            results = node.op.reference(*arrays, **node.attrs)
+        except Refusal as refusal:
+            raise node.op.refuse(node, arrays, refusal.position) from None
         known.update(zip(node.outputs, results, strict=True))
     return [known[v] for v in graph.outputs]
 
 
 def _reference(
-    *arrays: np.ndarray, body: Graph, count: int, invariant: int, sliced: int
+    *arrays: np.ndarray,
+    body: Graph,
+    count: int,
+    invariant: int,
+    sliced: int,
+    resident: frozenset[int] = frozenset(),
 ) -> tuple[np.ndarray, ...]:
     fixed, parts = arrays[:invariant], arrays[invariant : invariant + sliced]
     carried = list(arrays[invariant + sliced :])
@@ -86,8 +103,12 @@ def loop(
     invariant: Iterable[Value] = (),
     sliced: Iterable[Value] = (),
     carried: Iterable[Value] = (),
+    resident: Iterable[int] = (),
 ) -> tuple[Value, ...]:
-    """Run a body `count` times; gives the final carried values, then the stacked parts."""
+    """Run a body `count` times; gives the final carried values, then the stacked parts.
+
+    `resident` has the numbers of the carried values that may live in their cells.
+    """
     invariant, sliced = tuple(invariant), tuple(sliced)
     node = emit(
         LOOP,
@@ -98,5 +119,6 @@ def loop(
         count=count,
         invariant=len(invariant),
         sliced=len(sliced),
+        resident=frozenset(resident),
     )
     return node.outputs

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..graph import Node, Value, emit
-from ..op import Cotangents, Kernel, Op, TensorType, register
+from ..op import TOTAL, Cotangents, Kernel, Op, Rows, TensorType, register
+from ._rows import Axes
 from ._strides import broadcast_shapes
 from .elementwise import promote
 from .shape import broadcast_to, reshape
@@ -71,7 +72,25 @@ def _kernel(node: Node) -> Kernel:
     return Kernel("matmul_f32", "tge_matmul_params", fields)
 
 
-_MATMUL = register(Op("matmul", _product, _reference, _vjp, kernel=_kernel, flops=_flops))
+def _rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    a, b = node.inputs
+    ta, tb = node.attrs["transpose_a"], node.attrs["transpose_b"]
+    roles = (("batch", *("kr" if ta else "rk")), ("batch", *("ck" if tb else "kc")))
+    found = {of[axis] for of, axis in zip(roles, axes, strict=True) if axis is not None}
+    if len(found) != 1:
+        return None
+    (role,) = found
+    inputs = tuple(
+        of.index(role) if role in of and v.shape[of.index(role)] > 1 else None
+        for of, v in zip(roles, (a, b), strict=True)
+    )
+    outputs: dict[str, int | str] = {"batch": 0, "r": 1, "c": 2, "k": TOTAL}
+    return Rows(inputs, (outputs[role],))
+
+
+_MATMUL = register(
+    Op("matmul", _product, _reference, _vjp, kernel=_kernel, flops=_flops, rows=_rows)
+)
 
 
 def _emit(a: Value, b: Value, transpose_a: bool, transpose_b: bool) -> Value:

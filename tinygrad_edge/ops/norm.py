@@ -16,7 +16,8 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Cotangents, Kernel, Op, TensorType, register
+from ..op import OWN, TOTAL, Cotangents, Kernel, Op, RowRule, Rows, TensorType, register
+from ._rows import Axes
 from .elementwise import (
     RELU,
     RELU6,
@@ -65,6 +66,18 @@ def _stats_type(x: Value) -> tuple[TensorType, ...]:
     if x.size == 0:
         raise ShapeError("the statistics of an empty batch do not exist")
     return (TensorType((x.shape[1],), x.dtype),) * 2
+
+
+def _correction(shape: tuple[int, ...]) -> float:
+    count = math.prod(shape) // shape[1]
+    return count / (count - 1)
+
+
+def _unbiased_type(var: Value, x: Value, *, share: float) -> tuple[TensorType, ...]:
+    _check(x, var)
+    if x.size < 2 * x.shape[1]:
+        raise ShapeError(f"needs two values a channel or more, got {list(x.shape)}")
+    return (var.type,)
 
 
 def _apply_type(
@@ -254,6 +267,26 @@ ACTIVATIONS = {
 # ---- records ----
 
 
+def _rows(inputs: str, outputs: str, channels: str) -> RowRule:
+    """The rule of an op by the roles of its operands: images x, numbers of each channel c.
+
+    Samples that are channels of one image (as group-norm has them) are each normalised alone;
+    otherwise what the op makes for each channel is of the part, or its summand (`channels`).
+    """
+
+    def rule(node: Node, axes: Axes, parts: int) -> Rows | None:
+        pairs = {(role, a) for role, a in zip(inputs, axes, strict=True) if a is not None}
+        if pairs == {("x", 0)}:
+            each = tuple(0 if role == "x" else channels for role in outputs)
+            return Rows(tuple(0 if role == "x" else None for role in inputs), each)
+        if pairs <= {("x", 1), ("c", 0)}:
+            place = {"x": 1, "c": 0}
+            return Rows(tuple(place[r] for r in inputs), tuple(place[r] for r in outputs))
+        return None
+
+    return rule
+
+
 def _kernel(which: int) -> Callable[[Node], Kernel]:
     """Bind a batch-norm kernel; `which` input is the image."""
 
@@ -283,6 +316,7 @@ _STATS = register(
         decompose=_decompose_stats,
         kernel=_kernel(0),
         flops=lambda node: 4 * node.inputs[0].size,
+        rows=_rows("x", "cc", OWN),
     )
 )
 BATCH_NORM_APPLY = register(
@@ -294,6 +328,7 @@ BATCH_NORM_APPLY = register(
         kernel=_kernel(0),
         flops=lambda node: 3 * node.inputs[0].size,
         inplace=((0, 0),),
+        rows=_rows("xcccc", "x", OWN),
     )
 )
 #: A channel's sums are complete before its first gradient is written.
@@ -307,6 +342,7 @@ _BACKWARD = register(
         kernel=_kernel(1),
         flops=lambda node: 10 * node.inputs[1].size,
         inplace=_BACKWARD_INPLACE,
+        rows=_rows("xxccc", "xcc", TOTAL),
     )
 )
 _ACTIVATED_BACKWARD = register(
@@ -328,8 +364,33 @@ _NORM = register(
         _norm_vjp,
         decompose=_decompose_norm,
         flops=lambda node: 7 * node.inputs[0].size,
+        rows=_rows("xcc", "xcc", OWN),
     )
 )
+
+
+_UNBIASED = register(
+    Op(
+        "unbiased_variance",
+        _unbiased_type,
+        lambda var, x, *, share: (var * var.dtype.type(share * _correction(x.shape)),),
+        decompose=lambda var, x, *, share: (
+            multiply(var, constant(share * _correction(x.shape), var.dtype)),
+        ),
+        differentiable=False,
+        flops=lambda node: node.inputs[0].size,
+        bytes=lambda node: 2 * node.inputs[0].nbytes,
+        rows=_rows("cx", "c", OWN),
+    )
+)
+
+
+def unbiased_variance(var: Value, x: Value, share: float) -> Value:
+    """A share of the unbiased variance, from the biased one of the channels of x.
+
+    It reads x for its shape alone, which is a smaller one where the batch is taken in parts.
+    """
+    return emit(_UNBIASED, var, x, share=share).outputs[0]
 
 
 def batch_norm(x: Value, gamma: Value, beta: Value, eps: float) -> tuple[Value, Value, Value]:

@@ -9,7 +9,8 @@ import numpy as np
 from ..dtypes import int32, uint8
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Cotangents, Kernel, Op, TensorType, register
+from ..op import Cotangents, Kernel, Op, RowRule, TensorType, register
+from ._rows import first_axis
 from .conv import Pair, _pad, _windows, output_size
 from .elementwise import promote
 
@@ -219,16 +220,19 @@ def _average_backward_vjp(node: Node, g: Cotangents) -> Gradients:
     return (emit(_AVERAGE, g[0], **_window_attrs(node)).outputs[0],)
 
 
-def _op(name: str, infer: Any, reference: Any, vjp: Any) -> Op:
-    return register(Op(name, infer, reference, vjp, kernel=_kernel, flops=_flops))
+def _op(name: str, infer: Any, reference: Any, vjp: Any, rows: RowRule) -> Op:
+    return register(Op(name, infer, reference, vjp, kernel=_kernel, flops=_flops, rows=rows))
 
 
-_MAX = _op("max_pool2d", _max_type, _max, _max_vjp)
-_GATHER = _op("max_pool2d_gather", _gather_type, _gather, _gather_vjp)
-_MAX_BACKWARD = _op("max_pool2d_backward", _max_backward_type, _max_backward, _max_backward_vjp)
-_AVERAGE = _op("avg_pool2d", _average_type, _average, _average_vjp)
+_ONE, _BOTH = first_axis((0,), 0), first_axis((0, 0), 0)
+_MAX = _op("max_pool2d", _max_type, _max, _max_vjp, first_axis((0,), 0, 0))
+_GATHER = _op("max_pool2d_gather", _gather_type, _gather, _gather_vjp, _BOTH)
+_MAX_BACKWARD = _op(
+    "max_pool2d_backward", _max_backward_type, _max_backward, _max_backward_vjp, _BOTH
+)
+_AVERAGE = _op("avg_pool2d", _average_type, _average, _average_vjp, _ONE)
 _AVERAGE_BACKWARD = _op(
-    "avg_pool2d_backward", _average_backward_type, _average_backward, _average_backward_vjp
+    "avg_pool2d_backward", _average_backward_type, _average_backward, _average_backward_vjp, _ONE
 )
 
 

@@ -15,6 +15,7 @@ from ..dtypes import float32, int32, uint32
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
 from ..op import Cotangents, Kernel, Op, TensorType, register
+from ._rows import first_axis
 
 _ROUND_KEYS = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
 _MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
@@ -111,6 +112,7 @@ _DROPOUT = register(
         ),
         flops=lambda node: 30 * node.inputs[0].size,
         inplace=((0, 0),),
+        rows=first_axis((0, None, None, None), 0, numbered=2),
     )
 )
 

@@ -9,7 +9,8 @@ import numpy as np
 from ..dtypes import bool_, int8, int32, uint8
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Cotangents, Kernel, Op, TensorType, register
+from ..op import TOTAL, Cotangents, Kernel, Op, Rows, TensorType, register
+from ._rows import Axes, untouched
 from ._strides import contiguous_strides, merge_axes, normalise_axes, padded
 from .elementwise import cast, divide, equal, multiply, promote
 from .fill import constant
@@ -69,6 +70,19 @@ def _sum_vjp(node: Node, g: Cotangents) -> Gradients:
     return (broadcast_to(unreduce(g[0], x.shape, node.attrs["axes"]), x.shape),)
 
 
+def _rest_rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    (axis,) = axes
+    gone = node.attrs["axes"]
+    if axis is None or axis in gone:
+        return None
+    return Rows(axes, (axis - sum(a < axis for a in gone),))
+
+
+def _sum_rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    over = axes[0] in node.attrs["axes"]
+    return Rows(axes, (TOTAL,)) if over else _rest_rows(node, axes, parts)
+
+
 _SUM = register(
     Op(
         "sum",
@@ -76,6 +90,7 @@ _SUM = register(
         lambda x, *, axes: (np.asarray(np.sum(x, axis=axes, dtype=x.dtype)),),
         _sum_vjp,
         kernel=_reduce_kernel("sum"),
+        rows=_sum_rows,
     )
 )
 
@@ -95,6 +110,7 @@ _MAX = register(
         lambda x, *, axes: (np.asarray(np.max(x, axis=axes)),),
         _max_vjp,
         kernel=_reduce_kernel("max"),
+        rows=_rest_rows,
     )
 )
 
@@ -156,6 +172,7 @@ _ARGMAX = register(
         lambda x, *, axis: (np.asarray(np.argmax(x, axis)).astype(np.int32),),
         differentiable=False,
         kernel=axis_kernel("argmax_f32"),
+        rows=untouched,
     )
 )
 
@@ -193,6 +210,7 @@ _TOPK = register(
         _topk_reference,
         differentiable=False,
         kernel=axis_kernel("topk_f32", last=True),
+        rows=untouched,
     )
 )
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Cotangents, Kernel, Op, TensorType, register
+from ..op import Cotangents, Kernel, Op, Rows, TensorType, register
+from ._rows import Axes, broadcasting, cut, regrouped
 from ._strides import (
     broadcast_shapes,
     broadcast_strides,
@@ -57,6 +58,13 @@ def _contiguous(x: np.ndarray) -> np.ndarray:
 
 # ---- reshape: the same memory ----
 
+
+def _reshape_rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    x, y = node.inputs[0], node.outputs[0]
+    axis = None if axes[0] is None else regrouped(x.shape, axes[0], y.shape, parts)
+    return None if axis is None else Rows(axes, (axis,), {"shape": cut(y.shape, axis, parts)})
+
+
 _RESHAPE = register(
     Op(
         "reshape",
@@ -66,6 +74,7 @@ _RESHAPE = register(
         flops=lambda node: 0,
         bytes=lambda node: 0,
         alias=True,
+        rows=_reshape_rows,
     )
 )
 
@@ -90,6 +99,7 @@ _DETACH = register(
         flops=lambda node: 0,
         bytes=lambda node: 0,
         alias=True,
+        rows=broadcasting,
     )
 )
 
@@ -123,6 +133,7 @@ _TRANSPOSE = register(
         lambda node, g: (transpose(g[0], tuple(int(a) for a in np.argsort(node.attrs["axes"]))),),
         kernel=_transpose_kernel,
         flops=lambda node: 0,
+        rows=lambda node, axes, parts: Rows(axes, (node.attrs["axes"].index(axes[0]),)),
     )
 )
 
@@ -154,7 +165,14 @@ def _broadcast_kernel(node: Node) -> Kernel:
     )
 
 
-_BROADCAST_TO = register(
+def _broadcast_rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    rows = broadcasting(node, axes, parts)
+    if rows is None or isinstance(rows.outputs[0], str):
+        return None
+    return rows._replace(attrs={"shape": cut(node.attrs["shape"], rows.outputs[0], parts)})
+
+
+BROADCAST_TO = register(
     Op(
         "broadcast_to",
         _broadcast,
@@ -162,6 +180,7 @@ _BROADCAST_TO = register(
         lambda node, g: (g[0],),  # the engine sums it back
         kernel=_broadcast_kernel,
         flops=lambda node: 0,
+        rows=_broadcast_rows,
     )
 )
 
@@ -169,7 +188,7 @@ _BROADCAST_TO = register(
 def broadcast_to(x: Value, shape: Sequence[int]) -> Value:
     """Repeat along axes of size one and new leading axes."""
     shape = tuple(shape)
-    return x if shape == x.shape else emit(_BROADCAST_TO, x, shape=shape).outputs[0]
+    return x if shape == x.shape else emit(BROADCAST_TO, x, shape=shape).outputs[0]
 
 
 # ---- slice and pad: adjoint to each other ----
@@ -202,6 +221,14 @@ def _slice_vjp(node: Node, g: Cotangents) -> Gradients:
     return (pad(g[0], start, high, tuple(s - 1 for s in step)),)
 
 
+def _slice_rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    (axis,) = axes
+    x, y = node.inputs[0], node.outputs[0]
+    if axis is None or x.shape[axis] != y.shape[axis]:
+        return None
+    return Rows(axes, (axis,), {"stop": cut(node.attrs["stop"], axis, parts)})
+
+
 _SLICE = register(
     Op(
         "slice",
@@ -210,6 +237,7 @@ _SLICE = register(
         _slice_vjp,
         kernel=_slice_kernel,
         flops=lambda node: 0,
+        rows=_slice_rows,
         bytes=lambda node: 2 * node.outputs[0].nbytes,
     )
 )
@@ -266,6 +294,13 @@ def _pad_vjp(node: Node, g: Cotangents) -> Gradients:
     return (slice_(g[0], low, stop, tuple(i + 1 for i in interior)),)
 
 
+def _pad_rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    (axis,) = axes
+    if axis is None or node.inputs[0].shape[axis] != node.outputs[0].shape[axis]:
+        return None
+    return Rows(axes, (axis,))
+
+
 _PAD = register(
     Op(
         "pad",
@@ -274,6 +309,7 @@ _PAD = register(
         _pad_vjp,
         kernel=_pad_kernel,
         flops=lambda node: 0,
+        rows=_pad_rows,
     )
 )
 
@@ -298,6 +334,11 @@ def _flip_kernel(node: Node) -> Kernel:
     return copy_kernel(x, x.shape, (contiguous_strides(x.shape), 0), (strides, offset))
 
 
+def _flip_rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    (axis,) = axes
+    return None if axis is None or axis in node.attrs["axes"] else Rows(axes, (axis,))
+
+
 _FLIP = register(
     Op(
         "flip",
@@ -306,6 +347,7 @@ _FLIP = register(
         lambda node, g: (flip(g[0], node.attrs["axes"]),),
         kernel=_flip_kernel,
         flops=lambda node: 0,
+        rows=_flip_rows,
     )
 )
 
@@ -355,6 +397,14 @@ def _concatenate_kernel(node: Node) -> list[Kernel]:
     return calls
 
 
+def _concatenate_rows(node: Node, axes: Axes, parts: int) -> Rows | None:
+    found = {a for a in axes if a is not None}
+    if len(found) != 1 or node.attrs["axis"] in found:
+        return None
+    (axis,) = found
+    return Rows((axis,) * len(axes), (axis,))
+
+
 _CONCATENATE = register(
     Op(
         "concatenate",
@@ -363,6 +413,7 @@ _CONCATENATE = register(
         _concatenate_vjp,
         kernel=_concatenate_kernel,
         flops=lambda node: 0,
+        rows=_concatenate_rows,
     )
 )
 

@@ -7,8 +7,10 @@ import numpy as np
 from ..dtypes import int32
 from ..errors import DataError, DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Cotangents, Kernel, Op, Refusal, TensorType, register
+from ..op import Check, Cotangents, Kernel, Op, Refusal, TensorType, register
+from ._rows import first_axis, untouched
 from ._strides import normalise_axes
+from .check import check_range
 from .elementwise import add, cast, equal, exp, multiply, negative, promote, subtract, where
 from .fill import arange, constant
 from .indexing import axis_kernel, take
@@ -51,7 +53,15 @@ def _cost(node: Node) -> int:
 
 
 _SOFTMAX = register(
-    Op("softmax", _same, _softmax, _softmax_vjp, kernel=axis_kernel("softmax_f32"), flops=_cost)
+    Op(
+        "softmax",
+        _same,
+        _softmax,
+        _softmax_vjp,
+        kernel=axis_kernel("softmax_f32"),
+        flops=_cost,
+        rows=untouched,
+    )
 )
 _LOG_SOFTMAX = register(
     Op(
@@ -61,6 +71,7 @@ _LOG_SOFTMAX = register(
         _log_softmax_vjp,
         kernel=axis_kernel("log_softmax_f32"),
         flops=_cost,
+        rows=untouched,
     )
 )
 
@@ -193,6 +204,10 @@ def _label_error(node: Node, arrays: list[np.ndarray], position: int) -> Excepti
     )
 
 
+def _check_labels(labels: Value, node: Node) -> Node:
+    return check_range(labels, 0, node.inputs[0].shape[1] - 1, f"{node.op.name}: label")
+
+
 _CROSS_ENTROPY = register(
     Op(
         "cross_entropy",
@@ -202,7 +217,9 @@ _CROSS_ENTROPY = register(
         decompose=_decompose_loss,
         kernel=_loss_kernel,
         flops=_cost,
+        rows=first_axis((0, 0, None), 0),
         refuse=_label_error,
+        check=Check(1, _check_labels),
     )
 )
 _CROSS_ENTROPY_BACKWARD = register(
@@ -213,6 +230,7 @@ _CROSS_ENTROPY_BACKWARD = register(
         decompose=_decompose_loss_backward,
         kernel=_loss_kernel,
         flops=lambda node: 6 * node.inputs[1].size,
+        rows=first_axis((0, 0, 0, None), 0),
     )
 )
 

@@ -111,12 +111,69 @@ def _rule(
 
 
 _SGD = _rule("sgd", 0, 2, _sgd, 4)
-_SGD_MOMENTUM = _rule("sgd_momentum", 1, 3, _sgd_momentum, 6)
+SGD_MOMENTUM = _rule("sgd_momentum", 1, 3, _sgd_momentum, 6)
 _ADAM = _rule("adam", 2, 5, _adam, 12, stepped=True)
 _RMSPROP = _rule("rmsprop", 1, 4, _rmsprop, 10)
 
+# ---- SGD with momentum over several gradients that add up ----
+
+
+def _accumulate_type(
+    m: Value, g: Value, p: Value, hyper: Value, done: Value
+) -> tuple[TensorType, ...]:
+    if any(v.type != m.type for v in (g, p)):
+        raise ShapeError("moment, gradient and parameter must have one type")
+    if hyper.type != TensorType((3,), float64) or done.type != TensorType((), int32):
+        raise DTypeError("the rates must be float64[3] and the count of what is done int32")
+    return (m.type,)
+
+
+def _accumulate(
+    m: np.ndarray, g: np.ndarray, p: np.ndarray, hyper: np.ndarray, done: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    if done:
+        return (m + g,)
+    _, decay, momentum = _rates(p, *hyper)
+    return (momentum * m + (g + decay * p),)
+
+
+def _step(p: np.ndarray, m: np.ndarray, hyper: np.ndarray) -> tuple[np.ndarray, ...]:
+    return (p - p.dtype.type(hyper[0]) * m,)
+
+
+def _step_type(p: Value, m: Value, hyper: Value) -> tuple[TensorType, ...]:
+    if m.type != p.type:
+        raise ShapeError("parameter and moment must have one type")
+    if hyper.type != TensorType((3,), float64):
+        raise DTypeError("the rates must be float64[3]")
+    return (p.type,)
+
+
+_ACCUMULATE = register(
+    Op(
+        "sgd_momentum_accumulate",
+        _accumulate_type,
+        _accumulate,
+        differentiable=False,
+        kernel=_kernel,
+        flops=lambda node: 4 * node.outputs[0].size,
+        inplace=((0, 0),),
+    )
+)
+_STEP = register(
+    Op(
+        "sgd_momentum_step",
+        _step_type,
+        _step,
+        differentiable=False,
+        kernel=_kernel,
+        flops=lambda node: 2 * node.outputs[0].size,
+        inplace=((0, 0),),
+    )
+)
+
 #: Ops whose first input is the parameter that they update.
-UPDATES = frozenset({_SGD, _SGD_MOMENTUM, _ADAM, _RMSPROP})
+UPDATES = frozenset({_SGD, SGD_MOMENTUM, _ADAM, _RMSPROP, _STEP})
 
 
 def sgd_update(p: Value, g: Value, hyper: Value) -> tuple[Value, ...]:
@@ -128,7 +185,20 @@ def sgd_momentum_update(
     p: Value, g: Value, m: Value, hyper: Value, nesterov: bool
 ) -> tuple[Value, ...]:
     """Gradient descent with momentum; hyper is (lr, weight_decay, momentum)."""
-    return emit(_SGD_MOMENTUM, p, g, m, hyper, nesterov=nesterov).outputs
+    return emit(SGD_MOMENTUM, p, g, m, hyper, nesterov=nesterov).outputs
+
+
+def sgd_momentum_accumulate(m: Value, g: Value, p: Value, hyper: Value, done: Value) -> Value:
+    """Add one of several gradients to the moment; `done` is 0 for the first.
+
+    The first also lets the moment decay, and adds the weight decay of p.
+    """
+    return emit(_ACCUMULATE, m, g, p, hyper, done).outputs[0]
+
+
+def sgd_momentum_step(p: Value, m: Value, hyper: Value) -> Value:
+    """Gradient descent with a moment that is complete."""
+    return emit(_STEP, p, m, hyper).outputs[0]
 
 
 def adam_update(

@@ -60,14 +60,14 @@ class Ledger:
     def __init__(self, graph: Graph, storage: Storage) -> None:
         self.graph = graph
         self.storage = storage
-        self._saved = dict.fromkeys(graph.saved())
+        self._saved = dict.fromkeys(graph.core().saved())
         self._times = {moment.node: moment.time for moment in storage.moments}
         self._readers: dict[Value, list[Node]] = {}
         for node in self._times:
             for value in dict.fromkeys(map(base_of, node.inputs)):
                 if not node.op.alias:
                     self._readers.setdefault(value, []).append(node)
-        read = [v for n in graph.nodes if n.part == "update" for v in n.inputs]
+        read = [v for n in self._times if n.part == "update" for v in n.inputs]
         # What the backward part makes, and the update part or the caller reads.
         bases = map(base_of, (*read, *graph.outputs))
         self._gradients = {v for v in bases if v.node.part == "backward"}

@@ -223,18 +223,28 @@ class _Store:
         for moment in assigns:
             cell, value = moment.node.attrs["cell"], moment.node.inputs[0]
             root = self.lives.root[value]
-            safe = (
-                times.count(cell) == 1
-                and root not in self.storage.places
-                and self._may_overwrite(root, old.get(cell))
-                and max(checks, default=-1) < self.lives.made[root].time
-            )
-            if safe:
+            before = old.get(cell)
+            after_checks = max(checks, default=-1) < self.lives.made[root].time
+            free = times.count(cell) == 1 and root not in self.storage.places
+            if free and (
+                self._is_resident(root, before)
+                or (after_checks and self._may_overwrite(root, before))
+            ):
                 self.storage.places[root] = Place(self.cells[cell])
             else:
                 # Before any copy out of the cell that this moment also makes.
                 place = Place(self.cells[cell])
                 self.storage.after.setdefault(moment.time, []).insert(0, (value, place))
+
+    def _is_resident(self, new: Value, old: Value | None) -> bool:
+        """Whether a loop carries `old` to `new` and lets it live in its cell."""
+        node = new.node
+        if node.op is not LOOP or old is None or new.index not in node.attrs["resident"]:
+            return False
+        entering = node.inputs[node.attrs["invariant"] + node.attrs["sliced"] + new.index]
+        return (
+            self.lives.root[entering] is old and self.lives.last[old] == self.lives.made[new].time
+        )
 
     def _may_overwrite(self, new: Value, old: Value | None) -> bool:
         """Whether `new` may be made in the memory of `old`, which nobody reads afterwards."""
@@ -332,6 +342,9 @@ class _Store:
     def _carry(
         self, moment: Moment, entering: Value, inner: Value, value: Value, outer: Value
     ) -> None:
+        if outer not in self.storage.places and (dying := self._dying_entry(moment, entering)):
+            self.storage.places[outer] = dying
+            dying.buffer.end = max(moment.last, self.lives.last[outer])
         place = self._outlive(moment, outer)
         self.storage.places[inner] = place
         self.storage.before.setdefault(moment.time, []).append((entering, place))
@@ -347,6 +360,16 @@ class _Store:
             self.storage.places[root] = place
         else:
             self.storage.tail.setdefault(moment.time, []).append((value, place))
+
+    def _dying_entry(self, moment: Moment, entering: Value) -> Place | None:
+        """The memory of a value that a loop carries on and nobody else reads any more."""
+        root = self.lives.root[entering]
+        place = self.storage.places[root]
+        carried = moment.node.inputs[moment.node.attrs["invariant"] + moment.node.attrs["sliced"] :]
+        alone = sum(self.lives.root[v] is root for v in carried) == 1
+        in_arena = place.buffer.slot == ARENA and place.window is None
+        dies = self.lives.last[root] == moment.time and self.lives.home[root] == moment.inside
+        return place if alone and in_arena and dies else None
 
     def _stack(self, moment: Moment, value: Value, outer: Value) -> None:
         place = self._window(moment, self._outlive(moment, outer), value.nbytes)

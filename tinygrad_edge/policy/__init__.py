@@ -4,6 +4,7 @@ from .budget import Budget, as_bytes
 from .checkpoint import Checkpoint
 from .default import Default
 from .freeze import Freeze
+from .microbatch import Microbatch
 from .pipeline import PHASES, Machine, Policy, rewrite
 from .recompute import Recompute
 from .store import Store
@@ -15,6 +16,7 @@ __all__ = [
     "Default",
     "Freeze",
     "Machine",
+    "Microbatch",
     "Policy",
     "Recompute",
     "Store",

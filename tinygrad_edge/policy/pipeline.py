@@ -14,6 +14,8 @@ from ..plan import Plan, make_plan
 from .again import made_again
 from .fuse import fuse_chains, fuse_patterns
 
+Rewrite = Callable[[Graph], Graph]
+
 __all__ = ["PHASES", "Machine", "Policy", "checking", "lower_composites", "rewrite"]
 
 #: In order. A user's order of policies matters only within a phase.
@@ -71,7 +73,13 @@ def lower_composites(graph: Graph) -> Graph:
 
 def checking(graph: Graph) -> set[Node]:
     """The nodes that may fail the step, also for what they make being stored in fewer bits."""
-    return {n for n in graph.nodes if n.op.may_refuse or any(v in graph.stored for v in n.outputs)}
+    return {
+        n
+        for n in graph.nodes
+        if n.op.may_refuse
+        or any(v in graph.stored for v in n.outputs)
+        or (n.body is not None and checking(n.body))
+    }
 
 
 def checks_first(graph: Graph) -> Graph:
@@ -132,9 +140,10 @@ def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MAC
     """
     rewrites = [part for policy in policies for part in policy.parts()]
     for phase in PHASES:
-        own = [p for p in rewrites if p.phase == phase]
-        steps = [(rule.__name__, rule) for rule in _BUILT_IN.get(phase, ())]
-        steps += [(repr(p), partial(p.apply, machine=machine)) for p in own]
+        steps = [(rule.__name__, _everywhere(rule)) for rule in _BUILT_IN.get(phase, ())]
+        for policy in (p for p in rewrites if p.phase == phase):
+            apply = partial(policy.apply, machine=machine)
+            steps.append((repr(policy), _in_core(apply) if phase in _OF_THE_CORE else apply))
         for label, step in steps:
             try:
                 with marked(policy=label):
@@ -142,4 +151,27 @@ def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MAC
             except GraphError as error:
                 raise GraphError(f"{label} ({phase} phase): {error}") from error
     assert not any(n.op is GRADIENT for n in graph.nodes)
-    return verify(made_again(graph))
+    return verify(_in_core(made_again)(graph))
+
+
+#: Phases whose policies see the body of the loop over micro-batches, where there is one.
+_OF_THE_CORE = ("crossing", "schedule")
+
+
+def _in_core(step: Rewrite) -> Rewrite:
+    return lambda graph: graph.with_core(step(graph.core()))
+
+
+def _everywhere(step: Rewrite) -> Rewrite:
+    """A rewrite of a graph and of its loops' bodies."""
+
+    def rewritten(graph: Graph) -> Graph:
+        def visit(node: Node, inputs: tuple[Value, ...]) -> Iterable[Value] | None:
+            if node.body is None:
+                return None
+            return node.again(inputs, body=rewritten(node.body)).outputs
+
+        loops = any(n.body is not None for n in graph.nodes)
+        return step(graph.rewrite(visit) if loops else graph)
+
+    return rewritten

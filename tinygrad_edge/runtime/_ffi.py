@@ -219,11 +219,11 @@ class Bases:
         """Let go of the array that a slot is bound to."""
         self._arrays[slot] = self._views[slot] = None
 
-    def array(self, slot: int) -> np.ndarray:
-        """Return what a slot is bound to."""
-        array = self._arrays[slot]
-        assert array is not None
-        return array
+    def bytes(self, slot: int, count: int) -> np.ndarray:
+        """Return the first bytes of what a slot is bound to, or what a loop's window shows."""
+        if count == 0:
+            return np.empty(0, np.uint8)
+        return np.frombuffer(ffi.buffer(self.pointers[slot], count), np.uint8)
 
 
 class Program:

@@ -35,10 +35,12 @@ def run_checked(executable: Any, cells: Sequence[np.ndarray], inputs: Sequence[n
 
 def _checks_after_an_assignment(plan: Plan) -> bool:
     assigned = False
-    for node in plan.graph.nodes:
+    for moment in plan.storage.moments:
+        node = moment.node
         if assigned and node.op.may_refuse:
             return True
-        assigned = assigned or node.op is ASSIGN
+        # A loop over parts of the batch may change moments before its later parts are checked.
+        assigned = assigned or node.op is ASSIGN or bool(node.attrs.get("resident"))
     return False
 
 

@@ -153,8 +153,10 @@ class Executable:
         self._output_types = [v.type for v in plan.graph.outputs]
         self._bound: Sequence[np.ndarray] = ()
         self._mapping = 0
-        written = (any(1 <= o.slot < self._first_input for o in _written(c)) for c in plan.calls)
-        self._first_change = next((i for i, w in enumerate(written) if w), len(plan.calls))
+        cells = range(1, self._first_input)
+        writes = [any(o.slot in cells for o in _written(c)) for c in plan.calls]
+        changing = (first for first, last in self._ranges() if any(writes[first:last]))
+        self._first_change = next(changing, len(plan.calls))
 
     def run(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run the whole plan; gives the outputs in buffers of their own.
@@ -180,12 +182,17 @@ class Executable:
         """
         with _lock:
             self.outputs = self._bind(cells, inputs)
-            i = 0
-            while i < len(self.plan.calls):
-                call = self.plan.calls[i]
-                i += 1 + call.body
-                self._run(i - 1 - call.body, i)
-                yield call
+            for first, last in self._ranges():
+                self._run(first, last)
+                yield self.plan.calls[first]
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        """First and last call of what is run as one: a call, or a loop with its body."""
+        first = 0
+        while first < len(self.plan.calls):
+            last = first + 1 + self.plan.calls[first].body
+            yield first, last
+            first = last
 
     def timed(
         self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray], runs: int
@@ -195,11 +202,7 @@ class Executable:
         A first run is not counted: it touches memory that later ones find there, outputs too. What
         it costs to look at the clock is taken off, and no time is less than a nanosecond.
         """
-        ranges, first = [], 0
-        while first < len(self.plan.calls):
-            last = first + 1 + self.plan.calls[first].body
-            ranges.append((first, last))
-            first = last
+        ranges = list(self._ranges())
         seconds: list[list[float]] = [[] for _ in ranges]
         now = clock()
 
@@ -221,12 +224,9 @@ class Executable:
 
     def array(self, value: Value) -> np.ndarray:
         """A copy of a live value, during `steps`."""
-        buffer = self.plan.storage.places[value].buffer
-        if buffer.slot == 0:
-            raw = _arena[buffer.offset : buffer.offset + value.nbytes]
-        else:
-            raw = self._bases.array(buffer.slot).reshape(-1).view(np.uint8)
-        return raw.view(value.dtype.numpy).reshape(value.shape).copy()
+        operand = Operand(self.plan.storage.places[value])
+        raw = self._bases.bytes(operand.slot, operand.offset + value.nbytes)[operand.offset :]
+        return raw.copy().view(value.dtype.numpy).reshape(value.shape)
 
     def _bind(self, cells: Sequence[np.ndarray], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         arena = _reserve(max(self.plan.arena_bytes, 1))

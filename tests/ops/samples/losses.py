@@ -41,6 +41,13 @@ def _misfits(*before):
     )
 
 
+_RANGE = {"first": -3, "last": 4, "what": "it"}
+
+
+def _in_range(x):
+    return sample(x, **_RANGE)
+
+
 def _checked(x):
     return sample(x, what="it")
 
@@ -74,6 +81,15 @@ ROWS = {
         wrong=(
             *_misfits(ones(2)),
             wrong(ShapeError, r"must be \[2\]", ones(3), _X, _LABELS, _C, smoothing=0.1),
+        ),
+    ),
+    "check_range": Row(
+        lambda wild: arrays(shapes(), I32, -3, 4).map(_in_range),
+        (_in_range(i32()), _in_range(i32(-3, 4, 0))),
+        wrong=(wrong(DTypeError, "must be int32", f32(1), first=0, last=1, what="it"),),
+        refused=(
+            wrong(DataError, r"it 5 at position 1 .*-3\.\.4", i32(4, 5), **_RANGE),
+            wrong(DataError, "it -4 at position 0", i32(-4), **_RANGE),
         ),
     ),
     "check_finite": Row(

@@ -10,6 +10,13 @@ from tinygrad_edge.testing.strategies import arrays, shapes
 from .row import F32, I32, Row, f32, i32, ones, sample, wrong
 
 
+@st.composite
+def _unbiased(draw, wild):
+    images = _norms("vx")
+    var, x = draw(images(wild)).arrays
+    return sample(var, x, share=draw(st.sampled_from([0.1, 1.0])))
+
+
 def _norms(roles, activations=()):
     """Strategy for a batch-norm op by the roles of its inputs.
 
@@ -72,6 +79,15 @@ ROWS = {
         wrong=(
             wrong(ShapeError, "statistics of an empty batch", f32(0, 3), _C, _C, **_EPS),
             wrong(ShapeError, "each of 3 channels", f32(2, 3), _C, ones(4), **_EPS),
+        ),
+    ),
+    "unbiased_variance": Row(
+        _unbiased,
+        (sample(_C, f32(2, 3), share=0.1),),
+        lambda op, arrays, attrs, expected: [2 * bounds.U * np.abs(expected[0])],
+        wrong=(
+            wrong(ShapeError, "two values a channel", _C, f32(1, 3), share=0.1),
+            wrong(ShapeError, "each of 3 channels", ones(2), f32(2, 3), share=0.1),
         ),
     ),
     "batch_norm_backward": Row(

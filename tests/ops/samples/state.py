@@ -67,6 +67,16 @@ def _update(states, rates, stepped=False, flags=()):
 _LR, _DECAY, _SHARE, _TINY = (0.1, 1e-3), (0.0, 0.01), (0.0, 0.9, 0.999), (1e-8,)
 _MEAN, _SQUARE = (-2, 2), (0, 2)
 
+_HYPER = np.array([0.1, 0.01, 0.9], F64)
+
+
+@st.composite
+def _accumulations(draw, wild):
+    shape = draw(shapes(0, 2, 0, 20))
+    found = [draw(arrays(shape, F32, -2, 2)) for _ in range(3)]
+    return sample(*found, _HYPER, np.array(draw(st.sampled_from([0, 1, 8])), I32))
+
+
 # ---- loops ----
 
 
@@ -117,6 +127,31 @@ ROWS = {
     ),
     "sgd_update": _update((), (_LR, _DECAY)),
     "sgd_momentum_update": _update((_MEAN,), (_LR, _DECAY, _SHARE), flags=("nesterov",)),
+    "sgd_momentum_accumulate": Row(
+        _accumulations,
+        (
+            sample(f32(0, 2), f32(0, 2), f32(0, 2), _HYPER, np.array(0, I32)),
+            sample(f32(0, 2), f32(0, 2), f32(0, 2), _HYPER, np.array(16, I32)),
+        ),
+        wrong=(
+            wrong(ShapeError, "one type", ones(2), ones(3), ones(2), _HYPER, np.array(0, I32)),
+            wrong(DTypeError, "int32", ones(2), ones(2), ones(2), _HYPER, ones()),
+        ),
+        widens=False,
+    ),
+    "sgd_momentum_step": Row(
+        lambda wild: shapes(0, 2, 0, 20).flatmap(
+            lambda s: st.builds(
+                lambda p, m: sample(p, m, _HYPER), arrays(s, F32, -2, 2), arrays(s, F32, -2, 2)
+            )
+        ),
+        (sample(f32(0, 2), f32(0, 2), _HYPER),),
+        wrong=(
+            wrong(ShapeError, "one type", ones(2), ones(3), _HYPER),
+            wrong(DTypeError, "float64", ones(2), ones(2), _HYPER.astype(F32)),
+        ),
+        widens=False,
+    ),
     "adam_update": _update(
         (_MEAN, _SQUARE), (_LR, _DECAY, _SHARE, _SHARE, _TINY), stepped=True, flags=("decoupled",)
     ),
