@@ -73,13 +73,14 @@ class BatchNorm2d(Module):
         if active.lazy and sum(n.attrs.get("cell") is seen for n in active.effects) >= PENDING:
             active.run()
         with marked(constant=True):
-            for buffer, added in (
-                (self.running_mean, _times(mean, self.momentum)),
-                (self.running_var, ops.unbiased_variance(var, x, self.momentum)),
-            ):
-                kept = _times(active.read(buffer.cell), 1 - self.momentum)
-                active.assign(buffer.cell, ops.add(kept, ops.cast(added, buffer.dtype)))
+            self._move(self.running_mean, _times(mean, self.momentum))
+            self._move(self.running_var, ops.unbiased_variance(var, x, self.momentum))
             active.assign(seen, ops.add(active.read(seen), ops.constant(1, int32)))
+
+    def _move(self, running: Buffer, added: Value) -> None:
+        active = trace.current()
+        kept = _times(active.read(running.cell), 1 - self.momentum)
+        active.assign(running.cell, ops.add(kept, ops.cast(added, running.dtype)))
 
     def _describe(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
