@@ -167,6 +167,7 @@ typedef struct {
  *                                                                          the variance from a second pass over x - mean
  * batch_norm_apply_f32:    y; x, mean, var, gamma, beta                   scale = gamma / sqrt(var + eps); y = (x - mean) * scale + beta,
  *                                                                          then the activation
+ * batch_norm_apply_add_f32: y; x, mean, var, gamma, beta, addend          the same with the addend added before the activation
  * batch_norm_backward_f32: gx, ggamma, gbeta; gy, x, mean, var, gamma     the gradient through mean and var as well (no activation)
  * batch_norm_activated_backward_f32: the same; gy, x, mean, var, gamma, beta    gy is the gradient of the activated output: where the
  *                                                                          activation was flat, seen by making y again, it counts as 0 */

@@ -131,6 +131,24 @@ def test_norm_and_activation_become_one_pass_each_way(activation, shape):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_end_of_a_residual_block_becomes_one_pass(swapped):
+    x, gamma, beta, addend = value(2, 3, 4, 5), value(3), value(3), value(2, 3, 4, 5)
+    y, _, _ = ops.batch_norm(x, gamma, beta, 1e-5)
+    out = ops.relu(ops.add(addend, y) if swapped else ops.add(y, addend))
+    (grad,) = gradient(ops.sum_(ops.multiply(out, addend)), [x])
+    traced = Graph([out, grad], (), [x, gamma, beta, addend])
+    lowered = lower_composites(differentiate(traced))
+    fused = fuse_patterns(lowered)
+    assert {"batch_norm_apply", "add", "relu"} <= set(names(lowered))
+    assert {"batch_norm_apply", "add", "relu"}.isdisjoint(names(fused))
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(v.shape).astype(np.float32) * 3 for v in traced.inputs]
+    for plain, joined in zip(run(lowered, arrays), run(fused, arrays), strict=True):
+        for a, b in zip(plain, joined, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_no_fusion_where_the_normalised_value_is_read_twice():
     x, gamma = value(2, 3, 4, 4), value(3)
     y, _, _ = ops.batch_norm(x, gamma, gamma, 1e-5)

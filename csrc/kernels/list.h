@@ -46,6 +46,7 @@ KERNEL(cross_entropy_backward_f32)
 
 KERNEL(batch_norm_stats_f32)
 KERNEL(batch_norm_apply_f32)
+KERNEL(batch_norm_apply_add_f32)
 KERNEL(batch_norm_backward_f32)
 KERNEL(batch_norm_activated_backward_f32)
 

@@ -114,24 +114,32 @@ static int64_t batch_norm_stats_f32(void *const *operand, const void *params)
     return 0;
 }
 
-/* ---- y = (x - mean) * scale + beta ---- */
+/* ---- y = (x - mean) * scale + beta, and perhaps an addend ---- */
 
 static inline float norm_scale(float gamma, float var, float eps) { return gamma / sqrtf(var + eps); }
 
 typedef struct {
     const tge_batch_norm_params *p;
     void *const *operand;
+    const float *addend; /* or NULL */
     int64_t rows_in_chunk;
 } norm_rows;
 
 static inline vf identity(vf y) { return y; }
 
-/* One loop an activation, chosen outside it. */
+/* One loop an activation, with an addend and without, chosen outside it. */
 #define APPLY_ROW(name, activation) \
-    static void name(float *y, const float *x, int64_t n, float mean, float scale, float beta) \
+    static void name(float *y, const float *x, const float *addend, int64_t n, float mean, float scale, float beta) \
     { \
+        (void)addend; \
         for (int64_t i = 0; i < n; i += VL) \
             vstore_upto(y + i, n - i, activation((vload_upto(x + i, n - i) - mean) * scale + beta)); \
+    } \
+    static void name##_add(float *y, const float *x, const float *addend, int64_t n, float mean, float scale, float beta) \
+    { \
+        for (int64_t i = 0; i < n; i += VL) \
+            vstore_upto(y + i, n - i, \
+                        activation((vload_upto(x + i, n - i) - mean) * scale + beta + vload_upto(addend + i, n - i))); \
     }
 
 APPLY_ROW(apply_plain, identity)
@@ -140,10 +148,12 @@ APPLY_ROW(apply_relu6, relu6)
 
 #undef APPLY_ROW
 
-static void (*const apply_row[])(float *, const float *, int64_t, float, float, float) = {
-    [TGE_NO_ACTIVATION] = apply_plain,
-    [TGE_ACTIVATION_RELU] = apply_relu,
-    [TGE_ACTIVATION_RELU6] = apply_relu6,
+typedef void apply_function(float *, const float *, const float *, int64_t, float, float, float);
+
+static apply_function *const apply_row[][2] = {
+    [TGE_NO_ACTIVATION] = {apply_plain, apply_plain_add},
+    [TGE_ACTIVATION_RELU] = {apply_relu, apply_relu_add},
+    [TGE_ACTIVATION_RELU6] = {apply_relu6, apply_relu6_add},
 };
 
 /* Rows of one sample and channel, in the order of memory. */
@@ -157,18 +167,22 @@ static void apply_rows(void *context, int64_t chunk)
         const int64_t c = p->c_stride > p->n_stride ? row / p->n : row % p->c;
         const int64_t n = p->c_stride > p->n_stride ? row % p->n : row / p->c;
         const int64_t start = n * p->n_stride + c * p->c_stride;
-        apply_row[p->activation]((float *)w->operand[0] + start, (const float *)w->operand[1] + start, p->inner, mean[c],
-                                 norm_scale(gamma[c], var[c], p->eps), beta[c]);
+        apply_row[p->activation][w->addend != NULL]((float *)w->operand[0] + start, (const float *)w->operand[1] + start,
+                                                    w->addend ? w->addend + start : NULL, p->inner, mean[c],
+                                                    norm_scale(gamma[c], var[c], p->eps), beta[c]);
     }
 }
 
-static int64_t batch_norm_apply_f32(void *const *operand, const void *params)
+static int64_t apply_norm(void *const *operand, const tge_batch_norm_params *p, const float *addend)
 {
-    const tge_batch_norm_params *p = params;
-    norm_rows w = {p, operand, max_i64(1, CHUNK / max_i64(1, p->inner))};
+    norm_rows w = {p, operand, addend, max_i64(1, CHUNK / max_i64(1, p->inner))};
     tge_parallel(ceil_div(p->n * p->c, w.rows_in_chunk), apply_rows, &w);
     return 0;
 }
+
+static int64_t batch_norm_apply_f32(void *const *operand, const void *params) { return apply_norm(operand, params, NULL); }
+
+static int64_t batch_norm_apply_add_f32(void *const *operand, const void *params) { return apply_norm(operand, params, operand[6]); }
 
 /* ---- gradient: gx = scale * (gy - mean(gy) - (x - mean) * rstd^2 * mean(gy * (x - mean))) ---- */
 

@@ -40,6 +40,10 @@ class Channels:
         inputs = [self._memory(self.x), *channels]
         return self._call("batch_norm_apply_f32", 1, 0, inputs, activation)[0]
 
+    def apply_add(self, addend, *channels, activation):
+        inputs = [self._memory(self.x), *channels, self._memory(addend)]
+        return self._call("batch_norm_apply_add_f32", 1, 0, inputs, activation)[0]
+
     def activated_backward(self, grad, *channels, activation):
         inputs = [self._memory(grad), self._memory(self.x), *channels]
         return self._call("batch_norm_activated_backward_f32", 1, 2, inputs, activation)
@@ -160,6 +164,8 @@ def test_activation_on_the_way_is_the_activation_afterwards(isa, activation, sha
     gamma, beta, grad = normal(shape[1], 1) * 4, normal(shape[1], 2), normal(shape, 3)
     plain = images.apply(mean, var, gamma, beta)
     assert same_numbers(images.apply(mean, var, gamma, beta, activation=activation), forward(plain))
+    added = images.apply_add(grad, mean, var, gamma, beta, activation=activation)
+    assert same_numbers(added, forward(plain + grad))
     masked = np.where(passes(plain), grad, np.float32(0))
     expected = images.backward(masked, mean, var, gamma)
     found = images.activated_backward(grad, mean, var, gamma, beta, activation=activation)

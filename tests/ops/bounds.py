@@ -127,6 +127,13 @@ def batch_norm_apply(op, arrays, attrs, expected):
     return [8 * U * (size + _per_channel(np.abs(shift), x)) + SMALLEST]
 
 
+def batch_norm_apply_add(op, arrays, attrs, expected):
+    """One more rounding of a sum."""
+    *normed, addend = arrays
+    (applied,) = batch_norm_apply(None, normed, attrs, expected)
+    return [1.125 * applied + 2 * U * np.abs(addend)]
+
+
 def batch_norm(op, arrays, attrs, expected):
     """What the statistics are off by moves the result too."""
     x, gain, shift = arrays

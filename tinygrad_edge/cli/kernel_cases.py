@@ -80,6 +80,10 @@ def _norm_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return f.relu(_norm(x, weight, bias))
 
 
+def _norm_add_relu(x: Tensor, weight: Tensor, bias: Tensor, addend: Tensor) -> Tensor:
+    return f.relu(_norm(x, weight, bias) + addend)
+
+
 def _pool_twice_differentiated(x: Tensor) -> Tensor:
     gradient = grad(lambda z: (f.max_pool2d(z, 2) ** 3).sum())
     return grad(lambda z: (gradient(z) ** 2).sum())(x)
@@ -167,6 +171,12 @@ CASES = (
         "batch_norm_activated_backward_f32",
         _gradients(_norm_relu, 0, 1, 2),
         (_IMAGES, _floats(64), _floats(64)),
+    ),
+    Case(
+        "32 of 64 x 64 x 64, ReLU",
+        "batch_norm_apply_add_f32",
+        _norm_add_relu,
+        (_IMAGES, _floats(64), _floats(64), _IMAGES),
     ),
     Case(
         "32 of 64 x 64 x 64, 2 x 2",

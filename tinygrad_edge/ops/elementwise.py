@@ -133,7 +133,7 @@ def _function(op: Op, *, floating: bool) -> Callable[..., Value]:
 
 # ---- arithmetic ----
 
-_ADD = _define("add", 2, np.add, lambda node, g: (g[0], g[0]), infer=_same_type)
+ADD = _define("add", 2, np.add, lambda node, g: (g[0], g[0]), infer=_same_type)
 _SUBTRACT = _define(
     "subtract", 2, np.subtract, lambda node, g: (g[0], negative(g[0])), infer=_same_type
 )
@@ -207,7 +207,7 @@ def _clip_vjp(node: Node, g: Cotangents) -> tuple[Value | None, ...]:
 
 _CLIP = _define("clip", 3, lambda x, low, high: np.minimum(high, np.maximum(x, low)), _clip_vjp)
 
-add: Function = _function(_ADD, floating=False)
+add: Function = _function(ADD, floating=False)
 subtract: Function = _function(_SUBTRACT, floating=False)
 multiply: Function = _function(_MULTIPLY, floating=False)
 divide: Function = _function(_DIVIDE, floating=True)

@@ -19,6 +19,7 @@ from ..graph import Node, Value, emit
 from ..op import OWN, TOTAL, Cotangents, Kernel, Op, RowRule, Rows, TensorType, register
 from ._rows import Axes
 from .elementwise import (
+    ADD,
     RELU,
     RELU6,
     RELU6_BACKWARD,
@@ -87,6 +88,23 @@ def _apply_type(
     return (x.type,)
 
 
+def _apply_add_type(
+    x: Value,
+    mean: Value,
+    var: Value,
+    gamma: Value,
+    beta: Value,
+    addend: Value,
+    *,
+    eps: float,
+    activation: str,
+) -> tuple[TensorType, ...]:
+    _check(x, mean, var, gamma, beta)
+    if addend.type != x.type:
+        raise ShapeError("the addend must have the input's type")
+    return (x.type,)
+
+
 def _norm_type(x: Value, gamma: Value, beta: Value, *, eps: float) -> tuple[TensorType, ...]:
     _check(x, gamma, beta)
     return (x.type, *_stats_type(x))
@@ -124,6 +142,21 @@ def _apply(
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
     centred = x - _channelwise(mean, x.ndim)
     y = centred * _channelwise(scale, x.ndim) + _channelwise(beta, x.ndim)
+    return ACTIVATIONS[activation].forward.reference(y) if activation else (y,)
+
+
+def _apply_add(
+    x: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    addend: np.ndarray,
+    *,
+    eps: float,
+    activation: str,
+) -> tuple[np.ndarray, ...]:
+    y = _apply(x, mean, var, gamma, beta, eps=eps, activation="")[0] + addend
     return ACTIVATIONS[activation].forward.reference(y) if activation else (y,)
 
 
@@ -188,6 +221,21 @@ def _decompose_apply(
     scale = multiply(gamma, _rstd(var, eps))
     centred = subtract(x, _per_channel(mean, x))
     y = add(multiply(centred, _per_channel(scale, x)), _per_channel(beta, x))
+    return emit(ACTIVATIONS[activation].forward, y).outputs if activation else (y,)
+
+
+def _decompose_apply_add(
+    x: Value,
+    mean: Value,
+    var: Value,
+    gamma: Value,
+    beta: Value,
+    addend: Value,
+    *,
+    eps: float,
+    activation: str,
+) -> tuple[Value, ...]:
+    y = add(batch_norm_apply(x, mean, var, gamma, beta, eps), addend)
     return emit(ACTIVATIONS[activation].forward, y).outputs if activation else (y,)
 
 
@@ -331,6 +379,17 @@ BATCH_NORM_APPLY = register(
         rows=_rows("xcccc", "x", OWN),
     )
 )
+BATCH_NORM_APPLY_ADD = register(
+    Op(
+        "batch_norm_apply_add",
+        _apply_add_type,
+        _apply_add,
+        decompose=_decompose_apply_add,
+        kernel=_kernel(0),
+        flops=lambda node: 4 * node.inputs[0].size,
+        inplace=((0, 0), (0, 5)),
+    )
+)
 #: A channel's sums are complete before its first gradient is written.
 _BACKWARD_INPLACE = ((0, 0), (0, 1))
 _BACKWARD = register(
@@ -416,11 +475,22 @@ def _fuse_forward(name: str) -> FusionRule:
 
     def fuse(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[Value, ...] | None:
         made = inputs[0].node
-        if not sole[0] or made.op is not BATCH_NORM_APPLY or made.attrs["activation"]:
+        if not sole[0] or made.op not in _APPLIES or made.attrs["activation"]:
             return None
-        return emit(BATCH_NORM_APPLY, *made.inputs, eps=made.attrs["eps"], activation=name).outputs
+        return emit(made.op, *made.inputs, eps=made.attrs["eps"], activation=name).outputs
 
     return fuse
+
+
+def _fuse_add(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[Value, ...] | None:
+    """Add what a residual block adds while normalising."""
+    for normed, alone, addend in zip(inputs, sole, inputs[::-1], strict=True):
+        made = normed.node
+        if not alone or made.op is not BATCH_NORM_APPLY or made.attrs["activation"]:
+            continue
+        if addend.type == normed.type:
+            return emit(BATCH_NORM_APPLY_ADD, *made.inputs, addend, **made.attrs).outputs
+    return None
 
 
 def _fuse_backward(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[Value, ...] | None:
@@ -439,9 +509,11 @@ def _fuse_backward(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[V
     return None
 
 
+_APPLIES = (BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD)
 #: For an op, rules that give its outputs from what made its inputs; `sole` says which inputs it
 #: alone reads.
 FUSIONS: dict[Op, FusionRule] = {
     **{activation.forward: _fuse_forward(name) for name, activation in ACTIVATIONS.items()},
+    ADD: _fuse_add,
     _BACKWARD: _fuse_backward,
 }

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of
 from ..ops.chain import CHAIN, is_step
-from ..ops.norm import BATCH_NORM_APPLY
+from ..ops.norm import BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD
 from .pipeline import Policy, checking
 
 __all__ = ["Default"]
@@ -74,7 +74,7 @@ def _nearly_free(graph: Graph) -> set[Value]:
 
 def _is_one_pass(value: Value) -> bool:
     node = value.node
-    return is_step(node) or node.op in (CHAIN, BATCH_NORM_APPLY)
+    return is_step(node) or node.op in (CHAIN, BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD)
 
 
 def _large_inputs(value: Value) -> list[Value]:

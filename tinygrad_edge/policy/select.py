@@ -9,6 +9,7 @@ from typing import Any
 
 from ..graph import Graph, Node, Value, user_line
 from ..ops.chain import CHAIN
+from ..ops.norm import BATCH_NORM_APPLY_ADD
 
 __all__ = ["crossing", "is_small", "matching", "names", "nothing_matched"]
 
@@ -23,6 +24,8 @@ def names(node: Node) -> set[str]:
     found = {node.op.name}
     if node.op is CHAIN:
         found.update(step.op for step in node.attrs["steps"])
+    if node.op is BATCH_NORM_APPLY_ADD:
+        found.update(("batch_norm_apply", "add"))
     if node.attrs.get("activation"):
         found.add(node.attrs["activation"])
     return found

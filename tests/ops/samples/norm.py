@@ -72,6 +72,15 @@ ROWS = {
             wrong(DTypeError, "one dtype", f32(2, 3), _C, _C, _C, i32(1, 1, 1), **_NO),
         ),
     ),
+    "batch_norm_apply_add": Row(
+        _norms("xmvccg", ("", "relu", "relu6")),
+        (sample(_FLAT, _C, _C, _C, _C, -_FLAT, **_RELU),),
+        bounds.batch_norm_apply_add,
+        wrong=(
+            wrong(ShapeError, "must have the input's", *_GRAD[:1], _C, _C, _C, _C, f32(3), **_NO),
+            wrong(ShapeError, "each of 3 channels", *_GRAD[:1], _C, _C, _C, ones(2), _FLAT, **_NO),
+        ),
+    ),
     "batch_norm": Row(
         _norms("xcc"),
         (sample(_FLAT, _C, _C, **_EPS),),
