@@ -17,12 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import runtime, trace
-from ..dtypes import float64
 from ..errors import DTypeError, GradientError
-from ..gradients import grad
-from ..graph import Node, ancestors
 from ..nn import Module
-from ..tensor import Tensor
+from .engines import FLOAT32, FLOAT64, Function, NumPyFunction, TensorFunction
 from .functional_call import functional_call
 
 __all__ = ["gradcheck"]
@@ -31,21 +28,22 @@ __all__ = ["gradcheck"]
 ELEMENTWISE = 64
 #: How often a point is moved off kinks before one is reported.
 MOVES = 4
-#: How many steps it is moved: out of reach of the differences.
-DISTANCE = 100
-#: What rounding may add to phi, relative to its terms.
-ROUNDING = 100 * np.finfo(np.float64).eps
+#: What rounding may add to phi, relative to its terms, in units of the precision.
+ROUNDING = 100
 
 
 def gradcheck(
     function: Callable[..., Any] | Module,
     *arrays: Any,
     argnums: int | Sequence[int] | None = None,
-    step: float = 1e-5,
-    rtol: float = 1e-6,
-    atol: float = 1e-8,
+    vjp: Callable[..., Any] | None = None,
+    step: float | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
 ) -> bool:
     """Compare a function's gradients with central differences, in float64 on the numpy runtime.
+
+    With `vjp`, the function and its gradient are any engine's, and take and give NumPy arrays.
 
     Parameters
     ----------
@@ -57,11 +55,16 @@ def gradcheck(
         Where to check. Floats become float64; integers such as labels are passed on.
     argnums : int or sequence of int, optional
         The arrays to differentiate by; all floats by default.
-    step : float
-        Half the width of the differences, relative to ``max(1, |x|)``.
-    rtol, atol : float
-        Allowed error, relative to the gradient and absolute. What rounding may add to the
-        differences is allowed beyond that.
+    vjp : callable, optional
+        ``vjp(cotangent, *arrays)`` gives the gradient of ``sum(function(*arrays) * cotangent)`` by
+        each of these arrays, in their order; None stands for zero. Of several outputs, the
+        cotangents are a tuple. Where the function gives float32, the check is as exact as that
+        allows.
+    step : float, optional
+        Half the width of the differences, relative to ``max(1, |x|)``; 1e-5, in float32 1e-2.
+    rtol, atol : float, optional
+        Allowed error, relative to the gradient and absolute; 1e-6 and 1e-8, in float32 1e-3 and
+        1e-4. What rounding may add to the differences is allowed beyond that.
 
     Returns
     -------
@@ -102,12 +105,17 @@ def gradcheck(
 
     >>> te.testing.gradcheck(te.nn.Linear(3, 2), np.ones((4, 3)))
     True
+
+    A function of another engine, or of none, by what it says of its gradient:
+
+    >>> te.testing.gradcheck(np.sin, [0.0, 1.0], vjp=lambda cotangent, x: np.cos(x) * cotangent)
+    True
     """
     active = trace.current()
     if active.lazy:
         active.run()  # what is pending belongs to the runtime it was asked of
     with runtime.use("numpy"):
-        _check(_Slopes(function, arrays, argnums, step, rtol, atol))
+        _check(_Slopes(function, arrays, argnums, vjp, step, rtol, atol))
     return True
 
 
@@ -168,39 +176,49 @@ class _Slopes:
         function: Any,
         arrays: Sequence[Any],
         argnums: int | Sequence[int] | None,
-        step: float,
-        rtol: float,
-        atol: float,
+        vjp: Callable[..., Any] | None,
+        step: float | None,
+        rtol: float | None,
+        atol: float | None,
     ) -> None:
         self.name = getattr(function, "__name__", type(function).__name__)
-        self.function = function
         self.arguments = [np.asarray(a) for a in arrays]
         self.labels = [f"argument {i}" for i in range(len(arrays))]
         if argnums is None:
             argnums = [i for i, a in enumerate(self.arguments) if a.dtype.kind == "f"]
         self.numbers = [argnums] if isinstance(argnums, int) else list(argnums)
         if isinstance(function, Module):
-            self._take_parameters(function)
+            function = self._take_parameters(function)
+        self.function: Function = (
+            TensorFunction(function, self.name)
+            if vjp is None
+            else NumPyFunction(function, vjp, self.name)
+        )
         if not self.numbers:
             raise DTypeError(f"gradcheck: {self.name} was given no float to differentiate by")
 
         parts = [self.arguments[i].astype(np.float64) for i in self.numbers]
         self.point = np.concatenate([p.reshape(-1) for p in parts])
         self.starts = np.cumsum([0, *(p.size for p in parts)])
-        self.step, self.rtol, self.atol = step, rtol, atol
-        self.away = DISTANCE * step
         self.rng = np.random.default_rng(0)
-        self.cotangents = [self._signed(y.shape) for y in self._outputs(self.point)]
+        outputs = self.function.outputs(self._arrays(self.point))
+        self.cotangents = [self._signed(y.shape).astype(y.dtype) for y in outputs]
+        precision = FLOAT64 if all(y.dtype == np.float64 for y in outputs) else FLOAT32
+        self.step = precision.step if step is None else step
+        self.rtol = precision.rtol if rtol is None else rtol
+        self.atol = precision.atol if atol is None else atol
+        self.away = precision.distance * self.step
+        self.rounding = ROUNDING * precision.eps
 
-    def _take_parameters(self, module: Module) -> None:
-        """Put the module's parameters before its arguments."""
+    def _take_parameters(self, module: Module) -> Callable[..., Any]:
+        """Put the module's parameters before its arguments; gives the function of all."""
         own = dict(module.named_parameters())
-        self.function = lambda *args: functional_call(
-            module, dict(zip(own, args, strict=False)), *args[len(own) :]
-        )
         self.arguments = [*(p.numpy() for p in own.values()), *self.arguments]
         self.labels = [*(f"parameter {name!r}" for name in own), *self.labels]
         self.numbers = [*range(len(own)), *(i + len(own) for i in self.numbers)]
+        return lambda *args: functional_call(
+            module, dict(zip(own, args, strict=False)), *args[len(own) :]
+        )
 
     def _signed(self, shape: tuple[int, ...] | int) -> np.ndarray:
         """Random numbers away from zero, so that nothing multiplied by them goes unseen."""
@@ -208,49 +226,20 @@ class _Slopes:
 
     # ---- the function ----
 
-    def _tensors(self, point: np.ndarray) -> list[Tensor]:
+    def _arrays(self, point: np.ndarray) -> list[np.ndarray]:
         arrays = list(self.arguments)
         for i, start, stop in zip(self.numbers, self.starts, self.starts[1:], strict=False):
             arrays[i] = point[start:stop].reshape(arrays[i].shape)
-        return [Tensor(a) for a in arrays]
-
-    def _floats(self, outputs: Any) -> list[Tensor]:
-        """The outputs that have a derivative, made without a step through a narrower float."""
-        several = outputs if isinstance(outputs, tuple | list) else [outputs]
-        found = [y for y in several if isinstance(y, Tensor) and y.dtype.is_float]
-        if not found:
-            got = ", ".join(repr(y) for y in several)
-            raise DTypeError(f"gradcheck: {self.name} must give tensors of floats, got {got}")
-        for node in ancestors(y.value for y in found):
-            if any(v.dtype is float64 for v in node.inputs):
-                self._refuse_rounding(node)
-        return found
-
-    def _refuse_rounding(self, node: Node) -> None:
-        narrow = [v.dtype for v in node.outputs if v.dtype.is_float and v.dtype is not float64]
-        if narrow:
-            file, line = node.source
-            raise DTypeError(
-                f"gradcheck: {self.name} rounds float64 to {narrow[0]} ({node.op.name}; "
-                f"{file}:{line}); differences need float64 all the way"
-            )
-
-    def _outputs(self, point: np.ndarray) -> list[np.ndarray]:
-        return [y.numpy() for y in self._floats(self.function(*self._tensors(point)))]
+        return arrays
 
     def _terms(self, point: np.ndarray) -> np.ndarray:
         """What phi is the sum of."""
-        products = zip(self._outputs(point), self.cotangents, strict=True)
-        return np.concatenate([(y * c).reshape(-1) for y, c in products])
+        products = zip(self.function.outputs(self._arrays(point)), self.cotangents, strict=True)
+        return np.concatenate([np.float64(y * c).reshape(-1) for y, c in products])
 
     def _gradient(self, point: np.ndarray) -> np.ndarray:
-        def phi(*tensors: Tensor) -> Tensor:
-            outputs = zip(self._floats(self.function(*tensors)), self.cotangents, strict=True)
-            terms = [(y * c).sum() for y, c in outputs]
-            return sum(terms[1:], terms[0])
-
-        found = grad(phi, self.numbers)(*self._tensors(point))
-        return np.concatenate([g.numpy().reshape(-1) for g in found])
+        found = self.function.gradients(self._arrays(point), self.cotangents, self.numbers)
+        return np.concatenate([g.reshape(-1) for g in found])
 
     # ---- the point ----
 
@@ -264,7 +253,7 @@ class _Slopes:
             )
         self._refuse_non_finite(terms, "value")
         self.here = math.fsum(terms)
-        self.noise = ROUNDING * float(np.linalg.norm(terms)) / self.step
+        self.noise = self.rounding * float(np.linalg.norm(terms)) / self.step
         self.gradient = self._gradient(self.point)
         self._refuse_non_finite(self.gradient, "gradient")
 
