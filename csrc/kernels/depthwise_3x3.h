@@ -72,6 +72,15 @@ ALWAYS_INLINE void load_taps(vf value[3], const float *row, const reach *r, int 
     value[2] = stride == 1 ? from[2] : veven(from[2], from[3]);
 }
 
+/* Fetch ahead in the order of memory what a group will read: the processor's own prefetching loses its way among many rows. */
+enum { AHEAD = 1024 };
+
+static inline void fetch(const float *from, int64_t floats)
+{
+    for (int64_t i = AHEAD; i < AHEAD + floats; i += 16)
+        __builtin_prefetch(from + i, 0, 2);
+}
+
 /* ---- correlation: sums over the taps in their order ---- */
 
 ALWAYS_INLINE void correlate_vector(vf sum[GROUP], const group_rows *g, const reach *r, const vf tap[9], int stride, int inside)
@@ -100,6 +109,8 @@ ALWAYS_INLINE void correlate_plane(float *y, int64_t rows, int64_t columns, cons
         tap[i] = vsplat(weight[i]);
     for (int64_t row = 0; row < rows; row += GROUP, y += GROUP * columns) {
         const group_rows g = rows_of_group(x, height, width, top + row * stride, left, stride * (GROUP - 1) + 3);
+        if (stride > 1) /* else it keeps up by itself, and fetching only costs */
+            fetch(x + ((row + GROUP) * stride + 3 - stride + top) * width, GROUP * stride * width);
         for (int64_t column = 0; column < columns; column += VL) {
             const reach r = reach_of(&g, column, stride);
             if (r.inside)
@@ -195,13 +206,6 @@ ALWAYS_INLINE void dot_group(float *lanes, const group_rows *g, const group_rows
         for (int i = 0; i < 9; i++)
             vstore(lanes + i * WIDE + part, sum[i]);
     }
-}
-
-/* Fetch what the next group reads, in the order of memory: the processor's own prefetching loses its way among many rows. */
-static inline void fetch(const float *from, int64_t floats)
-{
-    for (int64_t i = 0; i < floats; i += 16)
-        __builtin_prefetch(from + i, 0, 2);
 }
 
 /* The lanes are emptied into doubles before they have taken up more than so many products each. */
