@@ -1,15 +1,14 @@
 """From plain backpropagation to a tenth of its memory, one policy at a time.
 
-A CNN of 32 small convolutions trains on 64 images of 32x32: seven groups of four find features, the
-eighth and a linear layer make something of them. Nothing runs here; each plan is exact before it
-does. Running this prints
+A CNN of 32 small convolutions trains on 64 images of 32x32. Nothing runs here; each plan is exact
+before it does. Running this prints
 
     policies so far                      peak bytes   of plain   operations   results
     plain backpropagation               269,825,136     1.000        1.000    -
     + Default()                         143,994,864     0.534        1.003    the same bits
     + Checkpoint(every=4)                81,080,304     0.300        1.328    the same bits
     + Store(format='float16')            51,720,176     0.192        1.329    gradients are rounded
-    + Freeze(where='[0-6].*')            24,199,472     0.090        0.451    28 layers are frozen
+    + Microbatch(2)                      26,558,704     0.098        1.329    statistics of halves
 
 - Plain backpropagation keeps what each convolution and activation makes until the backward part
   comes back to it.
@@ -18,8 +17,8 @@ does. Running this prints
 - `Checkpoint` keeps what every second layer makes (of its two values that alone lead on, every
   fourth), and runs both layers once more.
 - `Store` keeps the checkpoints in half the bits.
-- `Freeze` trains the last group and the linear layer alone: what only the others needed is neither
-  saved nor computed. What is left is what one layer holds while it runs.
+- `Microbatch` takes one half of the images after the other through forward and backward, before the
+  one update: everything above is half as large.
 
 ``python examples/memory_step_by_step.py FOLDER`` also writes a picture of each step beside the one
 before, and the first and the last in the window: ``step_by_step.html``.
@@ -33,9 +32,9 @@ import numpy as np
 import tinygrad_edge as te
 from tinygrad_edge import runtime
 from tinygrad_edge.plan import Plan
-from tinygrad_edge.policy import Checkpoint, Default, Freeze, Policy, Store
+from tinygrad_edge.policy import Checkpoint, Default, Microbatch, Policy, Store
 
-GROUPS, LAYERS, CHANNELS = 8, 4, 16
+LAYERS, CHANNELS = 32, 16
 IMAGES, LABELS = np.zeros((64, 3, 32, 32), np.float32), np.zeros(64, np.int32)
 
 STEPS: tuple[tuple[str, Policy | None, str], ...] = (
@@ -43,24 +42,23 @@ STEPS: tuple[tuple[str, Policy | None, str], ...] = (
     ("+ Default()", Default(), "the same bits"),
     ("+ Checkpoint(every=4)", Checkpoint(every=4), "the same bits"),
     ("+ Store(format='float16')", Store("float16"), "gradients are rounded"),
-    ("+ Freeze(where='[0-6].*')", Freeze("[0-6].*"), "28 layers are frozen"),
+    ("+ Microbatch(2)", Microbatch(2), "statistics of halves"),
 )
 
 
-def group(in_channels: int) -> te.nn.Sequential:
-    """Four convolutions, each normalised and rectified."""
+def network() -> te.nn.Module:
+    """Convolutions, each normalised and rectified, and a linear layer."""
     layers: list[te.nn.Module] = []
-    for channels in (in_channels, *(LAYERS - 1) * (CHANNELS,)):
+    for channels in (3, *(LAYERS - 1) * (CHANNELS,)):
         conv = te.nn.Conv2d(channels, CHANNELS, 3, padding=1, bias=False)
         layers += [conv, te.nn.BatchNorm2d(CHANNELS), te.nn.ReLU()]
-    return te.nn.Sequential(*layers)
+    head = (te.nn.AdaptiveAvgPool2d(1), te.nn.Flatten(), te.nn.Linear(CHANNELS, 10))
+    return te.nn.Sequential(*layers, *head)
 
 
 def plan(policies: list[Policy]) -> Plan:
     """Plan a training step under some policies."""
-    features = (group(3 if i == 0 else CHANNELS) for i in range(GROUPS))
-    head = (te.nn.AdaptiveAvgPool2d(1), te.nn.Flatten(), te.nn.Linear(CHANNELS, 10))
-    model = te.nn.Sequential(*features, *head)
+    model = network()
     optimizer = te.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
     @te.compile(policies=policies)

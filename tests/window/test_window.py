@@ -7,7 +7,7 @@ import pytest
 from window.browser import CHROMIUM, DRIVER, MISSING, Browser
 
 import tinygrad_edge as te
-from tinygrad_edge.policy import Checkpoint, Default
+from tinygrad_edge.policy import Checkpoint, Default, Microbatch
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=MISSING)
 
@@ -18,7 +18,8 @@ SIZES = {
     "resnet50": (8, 3, 224, 224),
 }
 TWO = "two"  # the page that compares PLANS
-PAGES = ("lenet", "mobilenet_v2", "resnet50", TWO)
+PARTS = "parts"  # the page of a step that takes its batch in parts
+PAGES = ("lenet", "mobilenet_v2", "resnet50", TWO, PARTS)
 
 
 def plan_of(name, policies):
@@ -38,7 +39,8 @@ def plan_of(name, policies):
 @pytest.fixture(scope="module")
 def plans():
     policies = [Default(), Checkpoint()]
-    found = {name: (plan_of(name, policies),) for name in PAGES if name != TWO}
+    found = {name: (plan_of(name, policies),) for name in PAGES if name in SIZES}
+    found[PARTS] = (plan_of("lenet", [Default(), Microbatch(4)]),)
     return {**found, TWO: (plan_of("resnet18", []), plan_of("resnet18", policies))}
 
 
@@ -127,6 +129,16 @@ def test_keys_and_buttons_step_through_the_calls(page, plans):
         assert call_shown(browser) == expected
     call = plans["lenet"][0].calls[count - 1]
     assert call.kernel.name in browser.run("document.querySelector('#call').textContent")
+
+
+def test_the_calls_of_a_loop_are_those_of_one_iteration(page, plans):
+    browser = page(PARTS)
+    plan = plans[PARTS][0]
+    head = next(i for i, call in enumerate(plan.calls) if call.kernel is None)
+    browser.run(f"go({head} + 1)")
+    assert "loop x 4" in browser.run("document.querySelector('#call').textContent")
+    browser.run(f"go({head + plan.calls[head].body} + 1)")
+    assert "loop x 4" not in browser.run("document.querySelector('#call').textContent")
 
 
 def test_the_slider_is_a_slider(page):

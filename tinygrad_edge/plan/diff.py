@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from difflib import SequenceMatcher
 from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from . import window
 from .ledger import Saved, megabytes
@@ -55,15 +56,13 @@ class Difference(NamedTuple):
         """
         before, after = (list(map(_key, plan.calls)) for plan in (self.before, self.after))
         found: list[tuple[int | None, int | None]] = []
-        matcher = SequenceMatcher(None, before, after, autojunk=False)
-        for _, i, i_end, j, j_end in matcher.get_opcodes():
-            same = before[i:i_end] == after[j:j_end]
-            if same:
-                found += zip(range(i, i_end), range(j, j_end), strict=True)
-            else:
-                found += [(k, None) for k in range(i, i_end)]
-                found += [(None, k) for k in range(j, j_end)]
-        return found
+        i = j = 0
+        for paired in [*_in_common(before, after), (len(before), len(after))]:
+            found += [(k, None) for k in range(i, paired[0])]
+            found += [(None, k) for k in range(j, paired[1])]
+            found.append(paired)
+            i, j = paired[0] + 1, paired[1] + 1
+        return found[:-1]
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write both plans as ``.html``, ``.svg``, ``.png`` or ``.json``, as ``plan.save``."""
@@ -90,6 +89,27 @@ class Difference(NamedTuple):
 
 def _key(call: Call) -> Hashable:
     return call.node.part, call.node.path, call.kernel.name if call.kernel else "loop"
+
+
+def _in_common(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Places of a longest common subsequence (Wagner and Fischer 1974), row by row."""
+    numbers: dict[Hashable, int] = {}
+    across = np.array([numbers.setdefault(key, len(numbers)) for key in after])
+    longest = np.zeros((len(before) + 1, len(after) + 1), np.int32)
+    for i, key in enumerate(before):
+        longer = longest[i, :-1] + (across == numbers.get(key, -1))
+        longest[i + 1, 1:] = np.maximum.accumulate(np.maximum(longest[i, 1:], longer))
+    found = []
+    i, j = len(before), len(after)
+    while i and j:
+        if longest[i, j] == longest[i - 1, j]:
+            i -= 1
+        elif longest[i, j] == longest[i, j - 1]:
+            j -= 1
+        else:
+            i, j = i - 1, j - 1
+            found.append((i, j))
+    return found[::-1]
 
 
 def _identity(value: Saved) -> Hashable:

@@ -83,19 +83,28 @@ function band(context, axes, plan) {
     context.fillStyle = style(run.part);
     context.fillRect(from, 0, Math.max(1, to - from), BAND - 4);
   }
-  // Each part is named once, over all that it covers: updates may be scattered over the backward part.
-  const covered = {};
-  for (const run of runs) {
-    const c = (covered[run.part] ??= { from: run.from, end: run.end, longest: 0 });
-    c.end = run.end;
-    c.longest = Math.max(c.longest, run.end - run.from);
-  }
+  // Each part is named once, where most of it is: updates may be scattered over the backward part,
+  // and constants stand before it.
+  const longest = (belongs) => {
+    let best = { from: 0, end: 0 }, run = null;
+    for (const r of runs) {
+      run = belongs(r) ? { from: run ? run.from : r.from, end: r.end } : null;
+      if (run && run.end - run.from > best.end - best.from) best = run;
+    }
+    return best;
+  };
+  // A line below what a loop repeats.
+  context.fillStyle = style("accent");
+  for (const call of plan.calls)
+    if (call.body) context.fillRect(axes.x(plan.left(call.number)), BAND - 4, axes.x(plan.right(call.number + call.body)) - axes.x(plan.left(call.number)), 2);
   context.textAlign = "center";
   context.fillStyle = style("ink");
-  for (const part of ["forward", "backward"])
-    if (covered[part]) label(part, covered[part].from, covered[part].end);
-  const update = covered.update;
-  if (update && (!covered.backward || update.from >= covered.backward.end)) label("update", update.from, update.end);
+  const forward = longest((r) => r.part === "forward"), rest = longest((r) => r.part !== "forward");
+  const update = longest((r) => r.part === "update");
+  const apart = update.end === rest.end && update.end - update.from > 0.1 * (rest.end - rest.from);
+  label("forward", forward.from, forward.end);
+  label("backward", rest.from, apart ? update.from : rest.end);
+  if (apart) label("update", update.from, update.end);
 
   function label(text, from, end) {
     const left = Math.max(axes.x(from), LEFT), right = Math.min(axes.x(end), axes.width - RIGHT);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def _live(axes: Any, plan: Plan, at: np.ndarray, count: int) -> None:
         loc="left",
         fontsize=10,
     )
-    backward = next((i for i, c in enumerate(plan.calls) if c.node.part == "backward"), None)
+    backward = _longest([call.node.part != "forward" for call in plan.calls])
     if backward is not None:
         axes.axvline(at[backward], color=_GREY, linewidth=1, linestyle=":")
         for text, side in (("forward  ", "right"), ("  backward", "left")):
@@ -122,6 +123,16 @@ def _live(axes: Any, plan: Plan, at: np.ndarray, count: int) -> None:
             axes.text(at[backward], 0.99, text, ha=side, fontsize=8, color="#5a6875", **place)
     axes.set_ylabel("live in the arena, MB")
     axes.legend(loc="upper left", fontsize=8, frameon=False)
+
+
+def _longest(flags: Sequence[bool]) -> int | None:
+    """Where the longest run of true ones begins: not where a constant stands before the pass."""
+    runs = [(len(list(run)), true) for true, run in itertools.groupby(flags)]
+    starts = itertools.accumulate((length for length, _ in runs), initial=0)
+    lengths = [
+        (length, -start) for (length, true), start in zip(runs, starts, strict=False) if true
+    ]
+    return -max(lengths)[1] if lengths else None
 
 
 def _arena(axes: Any, plan: Plan, at: np.ndarray) -> None:

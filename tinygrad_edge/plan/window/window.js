@@ -161,10 +161,12 @@ function describeCall(step) {
   const plan = active();
   const freed = plan.spans.filter((s) => s.last === step.number && s.value >= 0).map((s) => s.value);
   const live = plan.total[step.number];
+  const inside = plan.calls.filter((c) => c.number < step.number && step.number <= c.number + c.body);
   $("call").replaceChildren(
     element("h2", {}, `Call ${step.number} of ${plan.calls.length}`, element("small", {}, [plan.label, step.part].filter(Boolean).join(", "))),
     rows([
       ["kernel", element("code", {}, step.kernel)],
+      ["within", inside.length ? inside.map((c) => c.kernel).join(", ") : null],
       ["module", step.path ? element("code", {}, step.path) : null],
       ["line", step.source ? element("code", {}, step.source) : null],
       ["makes", several(step.made)],
