@@ -27,7 +27,7 @@ HOUSE = """
     dtypes errors
 """
 # What a function may import: heavy, for a command or a download, never for a training step.
-LAZY = {"rich", "matplotlib", "PIL", "hashlib", "http", "tarfile", "urllib", "zipfile"}
+LAZY = {"rich", "matplotlib", "PIL", "scipy", "hashlib", "http", "tarfile", "urllib", "zipfile"}
 
 PACKAGE = Path(__file__).parents[1] / "tinygrad_edge"
 FLOOR = {room: -row for row, rooms in enumerate(HOUSE.split("\n")) for room in rooms.split()}

@@ -346,6 +346,9 @@ class Graph:
     again, kept : frozenset of Value
         Saved values that the last rewrite lets the backward part make again, unless another policy
         wants them kept. Policies only mark them, so that all marks are seen together.
+    anew : frozenset of (int, Value)
+        Values that are let go of before the node of the backward part with this ``origin``, be they
+        kept or copies; who reads one later has it made once more.
     stored : dict of Value to DType
         Saved values that are kept as another type, unless they are made again.
     causes : dict of str to dict of Value to str
@@ -362,6 +365,7 @@ class Graph:
     ) -> None:
         self.again: frozenset[Value] = frozenset()
         self.kept: frozenset[Value] = frozenset()
+        self.anew: frozenset[tuple[int, Value]] = frozenset()
         self.stored: dict[Value, DType] = {}
         self.causes: dict[str, dict[Value, str]] = {"again": {}, "kept": {}, "stored": {}}
         self.remarks: tuple[str, ...] = ()
@@ -456,6 +460,7 @@ class Graph:
         """Take over the marks of another graph, whose values are now `new`."""
         self.again = frozenset(new[v] for v in other.again)
         self.kept = frozenset(new[v] for v in other.kept)
+        self.anew = frozenset((at, new[v]) for at, v in other.anew)
         self.stored = {new[v]: dtype for v, dtype in other.stored.items()}
         self.causes = {
             how: {new[v]: cause for v, cause in causes.items() if v in new}
@@ -470,14 +475,20 @@ class Graph:
         keep: Iterable[Value] = (),
         stored: Mapping[Value, DType] = MappingProxyType({}),
         remarks: Iterable[str] = (),
+        anew: Iterable[tuple[int, Value]] = (),
     ) -> Graph:
         """The same nodes, with more values to make again, keep or store, and more remarks."""
         graph = Graph(self.outputs, self.effects, self.inputs)
-        again, keep = frozenset(again), frozenset(keep)
+        again, keep, anew = frozenset(again), frozenset(keep), frozenset(anew)
         graph.again = self.again | again
         graph.kept = self.kept | keep
+        graph.anew = self.anew | anew
         graph.stored = {**self.stored, **stored}
-        for how, values in (("again", again), ("kept", keep), ("stored", stored)):
+        for how, values in (
+            ("again", again.union(v for _, v in anew)),
+            ("kept", keep),
+            ("stored", stored),
+        ):
             before, by = self.causes[how], marks.policy
             more = {v: f"{before[v]} and {by}" if v in before else by for v in values}
             graph.causes[how] = {**before, **more}

@@ -38,7 +38,7 @@ ARGUMENTS = [
     (["train", "--lr", "nan"], "got 'nan'"),
     (["train", "--lr", "inf"], "got 'inf'"),
     (["train", "--budget", "much"], "--budget: expected bytes such as"),
-    (["train", "--budget", "1kB"], "the smallest budget for this step is"),
+    (["train", "--budget", "1kB"], "the smallest budget found for this step is"),
     (["train", "--seed", "-1"], "from 0 on, got '-1'"),
     (["train", "--seed", str(2**64)], "below 2**64"),
     (["train", "--threads", "0"], "got '0'"),

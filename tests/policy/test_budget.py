@@ -62,7 +62,9 @@ def step_seconds(plan):
 def smallest(name):
     with pytest.raises(BudgetError) as refused:
         _ = Step(name, [Budget(0)]).plan
-    return int(re.search(r"smallest budget for this step is (\d+) bytes", str(refused.value))[1])
+    return int(
+        re.search(r"smallest budget found for this step is (\d+) bytes", str(refused.value))[1]
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -95,57 +97,61 @@ def test_the_plan_says_what_the_budget_cost():
     assert remark in plan.table()
 
 
+def workspace(kernel):
+    return te.runtime.current().workspace(kernel)
+
+
+def all_kept(net):
+    """The plan of a drawn net's step with early updates and every saved value kept."""
+    training = Training(net)
+    return te.compile(training.step, policies=[Default().parts()[1]]).plan(training.data.images)
+
+
 def nets():
     return st.composite(lambda draw: draw_net(lambda o: draw(st.sampled_from(o))))()
 
 
 @settings(max_examples=40)
 @given(nets(), st.data())
-def test_predictions_hold_for_any_choice(net, data):
-    training = Training(net)
-    plan = te.compile(training.step, policies=[Default()]).plan(training.data.images)
-    frontier = Frontier(plan.graph, plan.ledger.live_bytes(), seconds)
-    some = (
-        data.draw(st.sets(st.sampled_from(sorted(frontier.lives, key=str))))
-        if frontier.lives
-        else set()
-    )
-    choice = frontier.predict(frozenset(some) | frontier.unsaved)[0]
-    again = te.plan.make_plan(made_again(plan.graph.marked(choice.again)))
-    assert step_seconds(again) - step_seconds(plan) == pytest.approx(choice.seconds)
-    # Workspaces are not in this plan; copies that overwrite one another are not in the prediction.
-    assert max(again.ledger.live_bytes()) <= choice.live_bytes
+def test_predictions_hold(net, data):
+    plan = all_kept(net)
+    frontier = Frontier(plan, seconds)
+    lives = frontier.lifetimes
+    some = data.draw(st.sets(st.sampled_from(lives.values))) if lives.values else set()
+    drawn = lives.predict(lives.unsaved.union(some))
+    for choice in (drawn, data.draw(st.sampled_from(list(frontier.choices())))):
+        planned = te.plan.make_plan(made_again(lives.marked(plan.graph, choice)), workspace)
+        assert step_seconds(planned) - step_seconds(plan) == pytest.approx(choice.seconds)
+        # What can overwrite something now, and could not before, is not in the prediction.
+        assert max(planned.ledger.live_bytes()) <= choice.live_bytes
 
 
 @settings(max_examples=25)
 @given(nets())
 def test_the_bound_is_below_every_choice(net):
-    training = Training(net)
-    plan = te.compile(training.step, policies=[Default()]).plan(training.data.images)
-    frontier = Frontier(plan.graph, plan.ledger.live_bytes(), seconds)
+    frontier = Frontier(all_kept(net), seconds)
     for choice in frontier.choices():
+        assert frontier.least_bytes() <= choice.live_bytes
         assert frontier.least_seconds(choice.live_bytes) <= choice.seconds + 1e-15
 
 
-@pytest.mark.parametrize("seed", sorted(set(range(24)) - {3, 11, 13, 21, 22}))  # few choices each
+@pytest.mark.parametrize(
+    "seed", [4, 9, 12, 14, 15, 16, 17, 23]
+)  # with 5 to 13 values to choose about
 def test_as_fast_as_the_best_of_all_choices_within_five_percent(seed):
-    net = draw_net(random.Random(seed).choice)
-    training = Training(net)
-    bare = te.compile(training.step, policies=[Default().parts()[1]])  # updates early, all kept
-    plan = bare.plan(training.data.images)
-    frontier = Frontier(plan.graph, plan.ledger.live_bytes(), seconds)
-    large = [v for v in frontier.lives if v.nbytes >= 64]
-    always = frontier.unsaved.difference(large)
+    frontier = Frontier(all_kept(draw_net(random.Random(seed).choice)), seconds)
+    lives = frontier.lifetimes
     everything = [
-        frontier.predict(always.union(itertools.compress(large, kept)))[0]
-        for kept in itertools.product((0, 1), repeat=len(large))
+        lives.predict(frozenset(itertools.compress(lives.values, kept)))
+        for kept in itertools.product((0, 1), repeat=len(lives.values))
     ]
-    found = frontier.choices()
-    smallest, largest = min(c.live_bytes for c in everything), int(frontier.live.max())
+    found = list(frontier.choices())
+    smallest, largest = min(c.live_bytes for c in everything), int(lives.live.max())
     for share in (0.3, 0.5, 0.7, 0.9):
         limit = smallest + share * (largest - smallest)
         best, ours = (
-            frontier.step_seconds + min(c.seconds for c in choices if c.live_bytes <= limit)
+            frontier.step_seconds
+            + min((c.seconds for c in choices if c.live_bytes <= limit), default=np.inf)
             for choices in (everything, found)
         )
         assert ours <= 1.05 * best

@@ -46,12 +46,17 @@ def made_again(graph: Graph) -> Graph:
 class _Copying:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        there_anyway = map(base_of, graph.outputs)
-        self.again = (graph.again - graph.kept - _too_late(graph)).difference(there_anyway)
+        stay = graph.kept | _too_late(graph) | set(map(base_of, graph.outputs))
+        self.again = graph.again - stay
+        self.anew: dict[int, set[Value]] = {}
+        for at, value in graph.anew:
+            if value not in stay:
+                self.anew.setdefault(at, set()).add(value)
         self.stored = {v: t for v, t in graph.stored.items() if v not in self.again}
         self.new: dict[Value, Value] = {}
         self.encoded: dict[Value, Value] = {}
-        self.copies: dict[Value, Value] = {}
+        self.copies: dict[Value, Value] = {}  # those that are there now
+        self.originals: dict[Value, Value] = {}  # of all copies
         self.effects: list[Node] = []
 
     def result(self) -> Graph:
@@ -60,6 +65,7 @@ class _Copying:
         kept = set(graph.effects)
         for node in graph.nodes:
             if node.part == "backward":
+                self._let_go(self.anew.get(node.origin, set()))
                 self._copy(node.inputs)
                 inputs = tuple(self.copies.get(v, new[v]) for v in node.inputs)
             else:
@@ -80,7 +86,7 @@ class _Copying:
     def _causes(self) -> dict[str, dict[Value, str]]:
         """Which policies are behind each value, for who asks the plan why it is there."""
         found: dict[str, dict[Value, str]] = {"again": {}, "stored": {}, "kept": {}}
-        for old, copy in self.copies.items():
+        for copy, old in self.originals.items():
             base = base_of(old)
             how = "stored" if base in self.stored else "again"
             found[how][copy] = self.graph.causes[how].get(base, "")
@@ -93,6 +99,11 @@ class _Copying:
     def _is_copied(self, value: Value) -> bool:
         base = base_of(value)
         return base in self.again or base in self.stored
+
+    def _let_go(self, gone: set[Value]) -> None:
+        if gone:
+            self.again |= gone.difference(self.stored)
+            self.copies = {v: copy for v, copy in self.copies.items() if base_of(v) not in gone}
 
     def _copy(self, wanted: Iterable[Value]) -> None:
         """Make copies of all marked values that lead to the wanted ones, and were not made yet."""
@@ -114,8 +125,9 @@ class _Copying:
         made = node.again(tuple(self.copies.get(v, self.new[v]) for v in node.inputs))
         made.part = "backward"
         for old, value in zip(node.outputs, made.outputs, strict=True):
-            if self._is_copied(old) and old not in self.stored:
+            if self._is_copied(old) and old not in self.stored and old not in self.copies:
                 self.copies[old] = value
+                self.originals[value] = old
 
     def _encode(self, value: Value) -> None:
         node, dtype = value.node, self.stored[value]
@@ -128,6 +140,7 @@ class _Copying:
         node = value.node
         with marked(part="backward", scope=node.scope, source=node.source):
             self.copies[value] = cast(self.encoded[value], value.dtype)
+        self.originals[self.copies[value]] = value
 
 
 def _too_late(graph: Graph) -> set[Value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,14 +13,13 @@ from ..plan import Plan
 from ..plan.ledger import megabytes
 from .again import made_again
 from .cost import cost_of
-from .frontier import Choice, Frontier
+from .frontier import Frontier
+from .lifetimes import Choice
 from .pipeline import Machine, Policy
 
 __all__ = ["Budget", "as_bytes"]
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-#: Predictions are exact or, where values can overwrite one another that could not before, too high.
-_PESSIMISM = 0.95
 #: Choices that are planned whatever is predicted: a refusal names the best of them.
 _SMALLEST = 3
 
@@ -52,7 +52,8 @@ class Budget(Policy):
     Raises
     ------
     BudgetError
-        Nothing fits; the message names the smallest budget that does, and what fills it.
+        Nothing fits; the message names the smallest budget that was found, a bound below which
+        there is none, and what fills it.
     """
 
     phase: ClassVar[str] = "budget"
@@ -74,24 +75,21 @@ class Budget(Policy):
         plan = plan_of(bare)
         fixed = plan.peak_bytes - plan.arena_bytes
         cost = cost_of(bare, machine.times())
-        frontier = Frontier(bare, plan.ledger.live_bytes(), cost)
-        default = frontier.predict(graph.again & frozenset(frontier.lives))[0]
-        every = frontier.choices()
-        choices = [c for c in every if c.seconds >= default.seconds] or every[-1:]
+        frontier = Frontier(plan, cost)
+        lives = frontier.lifetimes
+        default = lives.predict(graph.again.intersection(lives.values) | lives.unsaved)
+        fast = (c for c in frontier.choices(limit - fixed) if c.seconds >= default.seconds)
         too_large = [by_default]
-        for i, choice in enumerate(choices):
-            may_fit = fixed + _PESSIMISM * choice.live_bytes <= limit
-            if may_fit or i >= len(choices) - _SMALLEST:
-                fitting = bare.marked(choice.again)
-                planned = plan_of(made_again(fitting))
-                if planned.peak_bytes <= limit:
-                    bound = frontier.least_seconds(limit - fixed)
-                    larger = 1.05 * limit - fixed
-                    more = next((c for c in choices if c.live_bytes <= larger), choice)
-                    remark = self._certificate(frontier, default, choice, bound, more)
-                    return fitting.marked(remarks=[remark])
-                too_large.append(planned)
-        raise BudgetError(self._refusal(too_large))
+        for choice in itertools.chain(fast, frontier.proposed[:_SMALLEST]):
+            fitting = lives.marked(bare, choice)
+            planned = plan_of(made_again(fitting))
+            if planned.peak_bytes <= limit:
+                bound = frontier.least_seconds(limit - fixed)
+                larger = next(frontier.choices(1.05 * limit - fixed), choice)
+                remark = self._certificate(frontier, default, choice, bound, larger)
+                return fitting.marked(remarks=[remark])
+            too_large.append(planned)
+        raise BudgetError(self._refusal(too_large, fixed + frontier.least_bytes()))
 
     def _certificate(
         self, frontier: Frontier, default: Choice, chosen: Choice, bound: float, more: Choice
@@ -108,12 +106,13 @@ class Budget(Policy):
             f"{factor(min(more.seconds, chosen.seconds))}"
         )
 
-    def _refusal(self, plans: list[Plan]) -> str:
+    def _refusal(self, plans: list[Plan], least: int) -> str:
         smallest = min(plans, key=lambda p: p.peak_bytes)
         entries = sorted(smallest.live(), key=lambda e: -e.nbytes)[:3]
         filled = ", ".join(f"{e.name} {megabytes(e.nbytes)}" for e in entries) or "none"
         return (
-            f"{self!r}: the smallest budget for this step is {smallest.peak_bytes} bytes "
-            f"({megabytes(smallest.peak_bytes)}), of which {megabytes(smallest.arena_bytes)} are "
-            f"computed values; the largest at the peak: {filled}"
+            f"{self!r}: the smallest budget found for this step is {smallest.peak_bytes} bytes "
+            f"({megabytes(smallest.peak_bytes)}; below {megabytes(least)} there is none), of which "
+            f"{megabytes(smallest.arena_bytes)} are computed values; the largest at the peak: "
+            f"{filled}"
         )
