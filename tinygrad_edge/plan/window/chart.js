@@ -1,13 +1,20 @@
 // Two canvases of a plan that share the time: live bytes by kind, and the arena as a map.
 
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+// Colours of the theme, read once: to ask the browser between drawings costs a layout each time.
+const colours = new Map();
+function style(name) {
+  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim());
+  return colours.get(name);
+}
 
 // A canvas as sharp as the screen; gives its context and its size in CSS pixels.
 function prepare(canvas, height) {
   const width = canvas.clientWidth, ratio = window.devicePixelRatio || 1;
-  canvas.style.height = height + "px";
-  canvas.width = Math.max(1, Math.round(width * ratio));
-  canvas.height = Math.max(1, Math.round(height * ratio));
+  const pixels = [width, height].map((n) => Math.max(1, Math.round(n * ratio)));
+  if (canvas.width !== pixels[0] || canvas.height !== pixels[1]) {
+    canvas.style.height = height + "px";
+    [canvas.width, canvas.height] = pixels;
+  }
   const context = canvas.getContext("2d");
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);

@@ -10,6 +10,10 @@ function bytes(n) {
     if (Math.abs(n) >= size) return (n / size).toFixed(2) + " " + unit;
   return n + " B";
 }
+function operations(n) {
+  for (const [unit, size] of [[" G", 1e9], [" M", 1e6]]) if (n >= size) return (n / size).toFixed(2) + unit;
+  return grouped(n);
+}
 const grouped = (n) => n.toLocaleString("en");
 const signed = (n) => (n > 0 ? "+" : n < 0 ? "−" : "±") + bytes(Math.abs(n));
 

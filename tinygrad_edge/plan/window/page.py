@@ -16,8 +16,8 @@ def page(description: dict[str, Any]) -> str:
     data = json.dumps(description, separators=(",", ":"))
     parts = {
         "style": _read("window.css"),
-        # A text that says </script> would end the data; in JSON, a slash may be escaped.
-        "data": data.replace("</", "<\\/"),
+        # Names are the user's: none may end the data or begin a comment.
+        "data": data.replace("<", "\\u003c"),
         "script": "\n".join(map(_read, _SCRIPTS)),
     }
     text = _read("window.html")

@@ -78,7 +78,7 @@ function differences() {
   const rows = data.kinds.filter((k) => before.by_kind[k] || after.by_kind[k]).map((k) => row(k, before.by_kind[k], after.by_kind[k], bytes));
   rows.push(row("peak", before.peak_bytes, after.peak_bytes, bytes));
   rows.push(row("calls", before.calls.length, after.calls.length, grouped));
-  rows.push(row("operations", before.flops, after.flops, grouped));
+  rows.push(row("operations", before.flops, after.flops, operations));
   const heads = ["", "before", "after", "change"].map((t, i) => element("th", { class: i ? "number" : "", scope: "col" }, t));
   return element("table", { id: "differences" }, element("tr", {}, ...heads), ...rows);
 }
@@ -350,7 +350,11 @@ function tip(e, text) {
 }
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
-function theme(name) { document.documentElement.dataset.theme = name; render(); }
+function theme(name) {
+  document.documentElement.dataset.theme = name;
+  colours.clear();
+  render();
+}
 dark.addEventListener("change", () => theme(dark.matches ? "dark" : "light"));
 $("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
 addEventListener("resize", render);
