@@ -196,6 +196,21 @@ typedef struct { int64_t rows; int64_t classes; float smoothing; int32_t reserve
  * generator_advance: generator'; generator. Adds one to the 64-bit step. (params unused) */
 typedef struct { int64_t samples; int64_t size; int64_t site; } tge_dropout_params;
 
+/* ---- storage: saved values in fewer bits ---- */
+
+/* bfloat16_encode_f32: y (2 bytes an element); x        rounded to nearest even; returns 1 + the position of the first that is not finite
+ * bfloat16_decode_f32: y; x                             (params: tge_count_params)
+ * int8_encode_f32:     q int8, scale float[samples][ceil(size / 256)]; x, generator uint32[4], first int32[1]      (tge_dropout_params)
+ *     A group is 256 elements of one sample (the last may be shorter); scale = max |x| / 127, or 0 where that maximum is below 2^-100. With
+ *     byte e % 16 (little-endian) of philox(counter = {e / 16, first + i, site, step low}, key as dropout_f32 has it) for element e of
+ *     sample i: q = floor(x * (127 / max |x|) + (byte + 1/2) / 256), all float32. Returns 1 + the position of the first x that is not finite
+ * int8_decode_f32:     y; q, scale                      y = q * scale
+ * mask_encode_f32:     y (a bit an element); x          set where 0 < x < high
+ * mask_decode_f32:     y; x                             1 where the bit is set, else 0
+ * mask_apply_f32:      y; g, x                          g where the bit is set, else 0; y may be the same buffer as g
+ * pack_u8, unpack_u8:  y; x                             numbers below 2^bits, bits = 1, 2 or 4, the first in the lowest bits of a byte */
+typedef struct { int64_t count; int32_t bits; float high; } tge_pack_params;
+
 /* ---- updates: outputs may be the same buffers as the inputs of the same name ---- */
 
 /* hyper is a float64 vector, so that a rate keeps its decimal value; each coefficient is rounded to float32 once, after any arithmetic on hyper.

@@ -172,6 +172,10 @@ static inline void vbstore_upto(uint8_t *p, int64_t n, vb x)
                 p[i] = x[i];
 }
 
+/* Between lanes of 32 bits and of 8, by way of 16: gcc takes lanes apart one by one when it has to go all the way. */
+static inline vb vnarrow(vi x) { return __builtin_convertvector(__builtin_convertvector((vu)x, vh), vb); }
+static inline vi vwiden(vb x) { return (vi)__builtin_convertvector(__builtin_convertvector(x, vh), vu); }
+
 /* ---- arithmetic ---- */
 
 /* a * b + c. Rounded once where the instruction set can; the build turns contraction off, so that this is the only place where it happens. */

@@ -10,7 +10,7 @@ from plan.checker import check
 import tinygrad_edge as te
 from tinygrad_edge import runtime
 from tinygrad_edge.graph import verify
-from tinygrad_edge.policy import Checkpoint, Default, Recompute
+from tinygrad_edge.policy import Checkpoint, Default, Recompute, Store
 from tinygrad_edge.runtime import _ffi
 
 
@@ -93,6 +93,7 @@ LOSSLESS = (
     Recompute(ops=("batch_norm_apply", "conv2d", "dropout")),
     Recompute(where="?.*"),
     Recompute(max_seconds_per_byte=1e-9),
+    Store("bitmask"),
 )
 
 

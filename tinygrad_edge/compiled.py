@@ -13,6 +13,7 @@ import numpy as np
 from . import runtime, trace
 from .dtypes import bool_, float32, int32, of_array, uint8
 from .errors import GraphError
+from .generator import rounding_cell
 from .graph import ASSIGN, Cell, new_input
 from .op import TensorType
 from .plan import Call, Plan, make_plan
@@ -159,6 +160,11 @@ class CompiledStep:
 
     # ---- recording ----
 
+    @functools.cached_property
+    def _rounding(self) -> Cell:
+        """The generator of stochastic rounding, the same in all plans."""
+        return rounding_cell()
+
     def _record(self, entered: list[Any]) -> _Recorded:
         key = (
             runtime.current().signature(),
@@ -197,7 +203,9 @@ class CompiledStep:
                 [t.value for t in outputs], active.effects, numbers
             )
         workspace = runtime.current().workspace
-        machine = Machine(lambda graph: make_plan(graph, workspace), runtime.current().times)
+        machine = Machine(
+            lambda graph: make_plan(graph, workspace), runtime.current().times, self._rounding
+        )
         rewritten = rewrite(traced, self.policies, machine)
         graph, read = rewritten.without_unread_inputs()
         plan = make_plan(graph, workspace)

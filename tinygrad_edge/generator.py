@@ -11,7 +11,7 @@ from . import ops, trace
 from .dtypes import uint32
 from .graph import Cell, Value, marked
 
-__all__ = ["Generator", "default_generator", "initial_words", "manual_seed"]
+__all__ = ["Generator", "default_generator", "initial_words", "manual_seed", "rounding_cell"]
 
 
 class Generator:
@@ -51,6 +51,9 @@ class Generator:
             active.assign(self.cell, ops.generator_advance(active.read(self.cell)))
 
 
+#: What keeps the key of rounding apart from that of dropout, whatever the seed.
+_ROUNDING = 0x80000000
+
 _default = [Generator(0)]
 _seed = [0]
 _initialised = itertools.count()
@@ -75,6 +78,16 @@ def manual_seed(seed: int) -> None:
     _seed[0] = seed
     _initialised = itertools.count()
     _default[0] = Generator(seed)
+
+
+def rounding_cell() -> Cell:
+    """Make a generator for the stochastic rounding of one step, apart from the default one's draws.
+
+    Policies that round therefore leave dropout as it is.
+    """
+    seed = _seed[0]
+    words = np.array([seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF ^ _ROUNDING, 0, 0], np.uint32)
+    return Cell("random/rounding", (4,), uint32, "buffer", lambda: words)
 
 
 def initial_words() -> Callable[[int], np.ndarray]:

@@ -349,8 +349,9 @@ class Graph:
     anew : frozenset of (int, Value)
         Values that are let go of before the node of the backward part with this ``origin``, be they
         kept or copies; who reads one later has it made once more.
-    stored : dict of Value to DType
-        Saved values that are kept as another type, unless they are made again.
+    stored : dict of Value to Format
+        Saved values that are kept in another format (``policy/formats.py``), unless they are made
+        again.
     causes : dict of str to dict of Value to str
         Under ``again``, ``kept`` and ``stored``: the policies that have marked each value so.
     remarks : tuple of str
@@ -366,7 +367,7 @@ class Graph:
         self.again: frozenset[Value] = frozenset()
         self.kept: frozenset[Value] = frozenset()
         self.anew: frozenset[tuple[int, Value]] = frozenset()
-        self.stored: dict[Value, DType] = {}
+        self.stored: dict[Value, Any] = {}
         self.causes: dict[str, dict[Value, str]] = {"again": {}, "kept": {}, "stored": {}}
         self.remarks: tuple[str, ...] = ()
         self.outputs = tuple(outputs)
@@ -461,7 +462,7 @@ class Graph:
         self.again = frozenset(new[v] for v in other.again)
         self.kept = frozenset(new[v] for v in other.kept)
         self.anew = frozenset((at, new[v]) for at, v in other.anew)
-        self.stored = {new[v]: dtype for v, dtype in other.stored.items()}
+        self.stored = {new[v]: form for v, form in other.stored.items()}
         self.causes = {
             how: {new[v]: cause for v, cause in causes.items() if v in new}
             for how, causes in other.causes.items()
@@ -473,7 +474,7 @@ class Graph:
         self,
         again: Iterable[Value] = (),
         keep: Iterable[Value] = (),
-        stored: Mapping[Value, DType] = MappingProxyType({}),
+        stored: Mapping[Value, Any] = MappingProxyType({}),
         remarks: Iterable[str] = (),
         anew: Iterable[tuple[int, Value]] = (),
     ) -> Graph:

@@ -17,6 +17,7 @@
 #include "index.c"
 #include "topk.c"
 #include "random.c"
+#include "storage.c"
 #include "depthwise.c"
 #include "depthwise_data.c"
 #include "depthwise_weights.c"

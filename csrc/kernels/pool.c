@@ -96,7 +96,7 @@ static void max_pool_row(const pool_walk *w, float *y, void *argmax, const float
         }
         vstore_upto(y + q, p->q - q, best);
         if (p->argmax_bytes == 1)
-            vbstore_upto((uint8_t *)argmax + q, p->q - q, __builtin_convertvector(where, vb));
+            vbstore_upto((uint8_t *)argmax + q, p->q - q, vnarrow(where));
         else
             vstore_upto((float *)argmax + q, p->q - q, (vf)where);
     }

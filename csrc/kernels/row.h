@@ -36,6 +36,17 @@ static inline double sum_row(const float *x, int64_t n)
     return sum;
 }
 
+/* The largest lane, NaN when there is one. */
+static inline float max_lane(vf most)
+{
+    float lane[VL];
+    vstore(lane, most);
+    for (int half = VL / 2; half; half /= 2)
+        for (int j = 0; j < half; j++)
+            lane[j] = lane[j] > lane[j + half] || lane[j] != lane[j] ? lane[j] : lane[j + half];
+    return lane[0];
+}
+
 /* NaN when there is one, -inf for n == 0. */
 static inline float max_row(const float *x, int64_t n)
 {
@@ -45,12 +56,16 @@ static inline float max_row(const float *x, int64_t n)
         most = vmax_nan(most, vload(x + i));
     if (i < n)
         most = vmax_nan(most, vselect(viota() < visplat((int32_t)(n - i)), vload_part(x + i, n - i), vsplat(-INFINITY)));
-    float lane[VL];
-    vstore(lane, most);
-    for (int half = VL / 2; half; half /= 2)
-        for (int j = 0; j < half; j++)
-            lane[j] = lane[j] > lane[j + half] || lane[j] != lane[j] ? lane[j] : lane[j + half];
-    return lane[0];
+    return max_lane(most);
+}
+
+/* The largest |x|, NaN when there is one, 0 for n == 0. */
+static inline float max_magnitude(const float *x, int64_t n)
+{
+    vf most = {0};
+    for (int64_t i = 0; i < n; i += VL)
+        most = vmax_nan(most, vabs(vload_upto(x + i, n - i)));
+    return max_lane(most);
 }
 
 #endif

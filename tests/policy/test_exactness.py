@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 import tinygrad_edge as te
-from tinygrad_edge.policy import Budget, Checkpoint, Default, Freeze, Microbatch, Recompute
+from tinygrad_edge.policy import (
+    Budget,
+    Checkpoint,
+    Default,
+    Freeze,
+    Microbatch,
+    Recompute,
+    Store,
+)
 from tinygrad_edge.runtime import _ffi, native
 
 pytestmark = pytest.mark.skipif(not _ffi.available(), reason="needs the native runtime")
@@ -25,6 +33,7 @@ POLICIES = {
     "default": [Default()],
     "checkpoint": [Default(), Checkpoint()],
     "recompute": [Recompute(ops=("batch_norm_apply", "relu", "conv2d"))],
+    "stored": [Default(), Store("bitmask"), Store("int8"), Store("bfloat16", where="classifier*")],
     "frozen": [Default(), Freeze("*.weight")],
     "microbatch": [Default(), Microbatch(2)],
     "segments of parts": [Default(), Microbatch(2), Checkpoint()],
@@ -51,6 +60,7 @@ def make_step(name, policies, batch):
     return te.compile(step, policies=policies), x, y
 
 
+@pytest.mark.filterwarnings("ignore:.*matches no")
 @pytest.mark.parametrize("policies", POLICIES.values(), ids=POLICIES)
 @pytest.mark.parametrize("name", MODELS)
 def test_no_byte_beyond_the_plan_is_written_and_its_last_ones_are(name, policies):

@@ -13,7 +13,7 @@ Y = np.arange(4, dtype=np.int32)
 
 @pytest.mark.parametrize(
     "policies",
-    [[], [Default()], [Default(), Checkpoint()], [Default(), Store("float16")]],
+    [[], [Default()], [Default(), Checkpoint()], [Default(), Store("float16")], [Store("int8")]],
     ids=repr,
 )
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 import tinygrad_edge as te
 from tinygrad_edge.errors import GraphError, NonFiniteError
-from tinygrad_edge.policy import Budget, Checkpoint, Default, Recompute, Store
+from tinygrad_edge.policy import Budget, Checkpoint, Default, Microbatch, Recompute, Store
 
 DRAW = np.random.default_rng(0)
 X = DRAW.standard_normal((4, 3, 12, 12)).astype(np.float32)
@@ -86,14 +86,141 @@ def test_a_value_too_large_fails_the_step_before_it_changes_anything():
     training.run()
 
 
+#: Saved values as they cross, bytes each element, and what is left of 2**-8 and 1/127: a step of
+#: int8 is 1/127 of the largest of 256, and off by less than one.
+OTHERS = {
+    "bfloat16": ("uint8", 2.0, 2.0**-8),
+    "int8": ("int8", 1 + 4 / 256, 4 / 127),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_formats_round_gradients_alone(name):
+    dtype, nbytes, error = OTHERS[name]
+    plan = Training([Store(name)]).gradients.plan(X, Y)
+    encoded = [s for s in plan.saved() if s.name.endswith(f"{name}_encode.0") or s.dtype == dtype]
+    floats = activations(Training([]).gradients.plan(X, Y))
+    assert len([s for s in encoded if s.dtype == dtype and s.nbytes > 500]) == len(floats)
+    (loss, grads), (same, near) = (Training(p).run() for p in ([], [Store(name)]))
+    assert same == loss
+    for g, h in zip(grads, near, strict=True):
+        assert np.abs(g - h).max() <= 4 * error * np.abs(g).max()
+    assert any((g != h).any() for g, h in zip(grads, near, strict=True))
+
+
+@pytest.mark.parametrize("name, bad", [("bfloat16", 3.4e38), ("int8", np.inf)])
+def test_what_cannot_be_stored_fails_the_step_before_it_changes_anything(name, bad):
+    layer = te.nn.BatchNorm2d(3)
+
+    @te.compile(policies=[Store(name)])
+    def step(x):
+        y = layer(X) - layer(X) + x
+        (y.tanh() * y).tanh().sum().backward()
+        return layer.weight.grad
+
+    step(X)
+    before = {k: np.asarray(v).tobytes() for k, v in layer.state_dict().items()}
+    with pytest.raises(NonFiniteError, match=rf"stored as {name}, is inf at position 0"):
+        step(np.full_like(X, bad))
+    assert before == {k: np.asarray(v).tobytes() for k, v in layer.state_dict().items()}
+
+
+def drawn(policies, steps, snapshot=None):
+    """Losses of a few steps with dropout, and the step."""
+    te.manual_seed(3)
+    model = te.nn.Sequential(te.nn.Linear(9, 600), te.nn.Tanh(), te.nn.Dropout(0.5))
+    head = te.nn.Linear(600, 4)
+    optimizer = te.optim.SGD([*model.parameters(), *head.parameters()], 0.1, momentum=0.9)
+
+    @te.compile(policies=policies)
+    def step(x, y):
+        hidden = model(x)
+        loss = te.functional.cross_entropy(head(hidden), y)
+        optimizer.minimize(loss)
+        return loss, hidden
+
+    x = X.reshape(-1, 9)[:64]
+    y = np.arange(64, dtype=np.int32) % 4
+    step.plan(x, y)
+    if snapshot:
+        te.load(snapshot, step)
+    return [[t.numpy().tobytes() for t in step(x, y)] for _ in range(steps)], step
+
+
+def test_rounding_does_not_disturb_dropout():
+    """The first step's loss and the mask of the second are those of float32."""
+    (plain, _), (rounded, step) = drawn([], 2), drawn([Store("int8")], 2)
+    assert plain[0] == rounded[0]
+    masks = [np.frombuffer(hidden, np.float32) == 0 for _, hidden in (plain[1], rounded[1])]
+    assert (masks[0] == masks[1]).all()
+    assert "random/rounding" in {c.name for c in step.cells()}
+
+
+def test_a_resumed_run_rounds_as_if_it_had_not_stopped(tmp_path):
+    whole, _ = drawn([Default(), Store("int8")], 4)
+    _, step = drawn([Default(), Store("int8")], 2)
+    te.save(tmp_path / "run.safetensors", step)
+    rest, _ = drawn([Default(), Store("int8")], 2, tmp_path / "run.safetensors")
+    assert rest == whole[2:]
+    assert whole[1] != drawn([Default()], 2)[0][1]
+
+
+class Rectified:
+    """A rectifier before a pool, and one before a product, which needs its numbers."""
+
+    def __init__(self, policies, rectifier, size):
+        te.manual_seed(0)
+        nn = te.nn
+        self.model = nn.Sequential(
+            *(nn.Conv2d(3, 8, 3), rectifier(), nn.MaxPool2d(size)),
+            *(nn.Flatten(), nn.Linear(8 * (10 // size) ** 2, 9), rectifier(), nn.Linear(9, 4)),
+        )
+        self.optimizer = te.optim.SGD(self.model.parameters(), 0.1, momentum=0.9)
+        self.step = te.compile(self._step, policies=policies)
+
+    def _step(self, x, y):
+        loss = te.functional.cross_entropy(self.model(x * 9.0), y)
+        self.optimizer.minimize(loss)
+        return loss
+
+    def run(self):
+        losses = [self.step(X, Y).item() for _ in range(3)]
+        state = {k: np.asarray(v).tobytes() for k, v in self.model.state_dict().items()}
+        return losses, state
+
+
+@pytest.mark.parametrize("rectifier", [te.nn.ReLU, te.nn.ReLU6])
+@pytest.mark.parametrize("size, bits", [(2, 2), (3, 4)])
+@pytest.mark.parametrize("policies", [[Store("bitmask")], [Default(), Store("bitmask")]], ids=repr)
+def test_bits_stand_for_what_only_signs_and_positions_are_read_of(rectifier, size, bits, policies):
+    trained = Rectified(policies, rectifier, size)
+    saved = {s.name: s.nbytes for s in trained.step.plan(X, Y).saved()}
+    assert saved["1.mask_encode"] == 4 * 8 * 100 // 8
+    assert saved["2.pack"] == 4 * 8 * (10 // size) ** 2 * bits // 8
+    # What is multiplied by weights' gradients stays, and is never a mask.
+    assert not any(name.startswith("5.mask") for name in saved)
+    assert trained.run() == Rectified([], rectifier, size).run()
+
+
+def test_lossy_formats_leave_what_crosses_as_bits():
+    bits, half = Store("bitmask"), Store("float16")
+    for policies in ([bits, half], [half, bits]):
+        saved = {s.name for s in Rectified(policies, te.nn.ReLU, 2).step.plan(X, Y).saved()}
+        assert {"1.mask_encode", "2.pack"} <= saved
+    with pytest.warns(UserWarning, match="matches no saved value"):
+        Training([Store("bitmask")]).run()
+
+
 def test_contradictions_are_refused():
-    with pytest.raises(GraphError, match="no format 'float8'; there are float16"):
+    with pytest.raises(GraphError, match="no format 'float8'; there are float16, bfloat16, int8"):
         Store("float8")
     for other in (Store("float16"), Checkpoint(), Recompute(where="*")):
         with pytest.raises(GraphError, match=f"leave out {type(other).__name__}"):
             Training([other, Budget("1MB")])
     with pytest.warns(UserWarning, match="matches no saved value"):
         Training([Store("float16", where="head*")]).run()
+    with pytest.raises(GraphError, match="float16 or bfloat16 instead of int8"):
+        Rectified([Store("int8"), Microbatch(2)], te.nn.ReLU, 2).run()
 
 
 def test_statistics_and_sums_stay_as_they_are():

@@ -49,6 +49,18 @@ from .random import dropout, generator_advance
 from .reduce import argmax, max_, mean, sum_, sum_to, topk
 from .shape import broadcast_to, concatenate, detach, flip, pad, reshape, slice_, transpose, view
 from .softmax import cross_entropy, log_softmax, softmax
+from .storage import (
+    GROUP,
+    bfloat16_decode,
+    bfloat16_encode,
+    int8_decode,
+    int8_encode,
+    mask_apply,
+    mask_decode,
+    mask_encode,
+    pack,
+    unpack,
+)
 from .update import (
     adam_update,
     rmsprop_update,
@@ -59,6 +71,7 @@ from .update import (
 )
 
 __all__ = [
+    "GROUP",
     "absolute",
     "adam_update",
     "add",
@@ -67,6 +80,8 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "batch_norm_apply",
+    "bfloat16_decode",
+    "bfloat16_encode",
     "broadcast_to",
     "cast",
     "check_finite",
@@ -87,6 +102,8 @@ __all__ = [
     "greater",
     "greater_equal",
     "hardswish",
+    "int8_decode",
+    "int8_encode",
     "less",
     "less_equal",
     "log",
@@ -94,6 +111,9 @@ __all__ = [
     "logical_and",
     "logical_not",
     "logical_or",
+    "mask_apply",
+    "mask_decode",
+    "mask_encode",
     "matmul",
     "max_",
     "max_pool2d",
@@ -103,6 +123,7 @@ __all__ = [
     "multiply",
     "negative",
     "not_equal",
+    "pack",
     "pad",
     "power",
     "promote",
@@ -128,6 +149,7 @@ __all__ = [
     "topk",
     "transpose",
     "unbiased_variance",
+    "unpack",
     "view",
     "where",
 ]

@@ -225,7 +225,7 @@ def _op(name: str, infer: Any, reference: Any, vjp: Any, rows: RowRule) -> Op:
 
 
 _ONE, _BOTH = first_axis((0,), 0), first_axis((0, 0), 0)
-_MAX = _op("max_pool2d", _max_type, _max, _max_vjp, first_axis((0,), 0, 0))
+MAX_POOL2D = _op("max_pool2d", _max_type, _max, _max_vjp, first_axis((0,), 0, 0))
 _GATHER = _op("max_pool2d_gather", _gather_type, _gather, _gather_vjp, _BOTH)
 _MAX_BACKWARD = _op(
     "max_pool2d_backward", _max_backward_type, _max_backward, _max_backward_vjp, _BOTH
@@ -239,7 +239,7 @@ _AVERAGE_BACKWARD = _op(
 def max_pool2d(x: Value, window: Pair, stride: Pair, padding: Pair = (0, 0)) -> Value:
     """Largest of each window; the first of equals, NaN if there is one."""
     (x,) = promote(x, floating=True)
-    return emit(_MAX, x, window=window, stride=stride, padding=padding).outputs[0]
+    return emit(MAX_POOL2D, x, window=window, stride=stride, padding=padding).outputs[0]
 
 
 def avg_pool2d(

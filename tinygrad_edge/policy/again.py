@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 
 from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of, marked
-from ..ops import cast, check_finite
+from ..ops import mask_apply
+from .formats import ANY_CELL, RECTIFIERS, Mask, Rounding
 
 __all__ = ["fresh_until", "made_again"]
 
@@ -31,30 +32,37 @@ def fresh_until(graph: Graph) -> dict[Value, float]:
     return found
 
 
-def made_again(graph: Graph) -> Graph:
+def made_again(graph: Graph, rounding: Cell = ANY_CELL) -> Graph:
     """Let the backward part read copies of the values that are marked so.
 
     A value to be made again is made once more, right before its first reader, together with the
-    marked values that it needs. A value to be stored as another type is converted where it is made,
-    and back before its first reader. Everything else that copies read crosses as it is. So does
-    a value to be made again that is still read when its parameters have been overwritten, and one
-    that is a result of the step, since it is there anyway.
+    marked values that it needs. A value to be stored in another format is encoded where it is made,
+    and decoded before its first reader, unless that reads what is encoded. Everything else that
+    copies read crosses as it is. So does a value to be made again that is still read when its
+    parameters have been overwritten, and one that is a result of the step, since it is there
+    anyway.
+
+    Parameters
+    ----------
+    graph : Graph
+    rounding : Cell
+        The generator of stochastic rounding.
     """
-    return _Copying(graph).result()
+    return _Copying(graph, rounding).result()
 
 
 class _Copying:
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, rounding: Cell) -> None:
+        self.graph, self.rounding = graph, Rounding(rounding)
         stay = graph.kept | _too_late(graph) | set(map(base_of, graph.outputs))
         self.again = graph.again - stay
         self.anew: dict[int, set[Value]] = {}
         for at, value in graph.anew:
             if value not in stay:
                 self.anew.setdefault(at, set()).add(value)
-        self.stored = {v: t for v, t in graph.stored.items() if v not in self.again}
+        self.stored = {v: f for v, f in graph.stored.items() if v not in self.again}
         self.new: dict[Value, Value] = {}
-        self.encoded: dict[Value, Value] = {}
+        self.encoded: dict[Value, tuple[Value, ...]] = {}
         self.copies: dict[Value, Value] = {}  # those that are there now
         self.originals: dict[Value, Value] = {}  # of all copies
         self.effects: list[Node] = []
@@ -64,19 +72,15 @@ class _Copying:
         graph, new = self.graph, self.new
         kept = set(graph.effects)
         for node in graph.nodes:
-            if node.part == "backward":
-                self._let_go(self.anew.get(node.origin, set()))
-                self._copy(node.inputs)
-                inputs = tuple(self.copies.get(v, new[v]) for v in node.inputs)
-            else:
-                inputs = tuple(new[v] for v in node.inputs)
-            twin = node.again(inputs)
+            twin = self._twin(node)
             new.update(zip(node.outputs, twin.outputs, strict=True))
             if node in kept:
                 self.effects.append(twin)
             for value in node.outputs:
                 if value in self.stored:
                     self._encode(value)
+        with marked(part="update"):
+            self.effects += self.rounding.advanced()
         inputs_now = [new.get(v, v) for v in graph.inputs]
         found = Graph([new[v] for v in graph.outputs], self.effects, inputs_now)
         found = found.marked(remarks=graph.remarks)
@@ -92,9 +96,25 @@ class _Copying:
             found[how][copy] = self.graph.causes[how].get(base, "")
             copy.node.origin = old.node.origin
         for old, encoded in self.encoded.items():
-            found["stored"][encoded] = self.graph.causes["stored"].get(old, "")
+            found["stored"].update(dict.fromkeys(encoded, self.graph.causes["stored"].get(old, "")))
         found["kept"] = {self.new[v]: by for v, by in self.graph.causes["kept"].items()}
         return found
+
+    def _twin(self, node: Node) -> Node:
+        """The node on what it now reads."""
+        if node.part != "backward":
+            return node.again(tuple(self.new[v] for v in node.inputs))
+        self._let_go(self.anew.get(node.origin, set()))
+        stored = base_of(node.inputs[1]) if node.op in RECTIFIERS else None
+        if stored is not None and isinstance(self.stored.get(stored), Mask):
+            self._copy(node.inputs[:1])
+            gradient = self.copies.get(node.inputs[0], self.new[node.inputs[0]])
+            with marked(part=node.part, scope=node.scope, source=node.source):
+                twin = mask_apply(gradient, *self.encoded[stored]).node
+            twin.origin = node.origin
+            return twin
+        self._copy(node.inputs)
+        return node.again(tuple(self.copies.get(v, self.new[v]) for v in node.inputs))
 
     def _is_copied(self, value: Value) -> bool:
         base = base_of(value)
@@ -130,16 +150,16 @@ class _Copying:
                 self.originals[value] = old
 
     def _encode(self, value: Value) -> None:
-        node, dtype = value.node, self.stored[value]
+        node, form = value.node, self.stored[value]
+        what = f"{'.'.join((*node.scope, node.op.name))}, stored as {form.name},"
         with marked(part=node.part, scope=node.scope, source=node.source):
-            self.encoded[value] = cast(self.new[value], dtype)
-            what = f"{'.'.join((*node.scope, node.op.name))}, stored as {dtype},"
-            self.effects.append(check_finite(self.encoded[value], what))
+            self.encoded[value] = form.encode(self.new[value], what, self.rounding)
+            self.effects += form.checks(self.encoded[value], what)
 
     def _decode(self, value: Value) -> None:
         node = value.node
         with marked(part="backward", scope=node.scope, source=node.source):
-            self.copies[value] = cast(self.encoded[value], value.dtype)
+            self.copies[value] = self.stored[value].decode(self.encoded[value], value)
         self.originals[self.copies[value]] = value
 
 

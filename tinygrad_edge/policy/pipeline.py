@@ -9,9 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from ..autodiff import differentiate
 from ..errors import GraphError
-from ..graph import ASSIGN, GRADIENT, Graph, Node, Value, marked, verify
+from ..graph import ASSIGN, GRADIENT, Cell, Graph, Node, Value, marked, verify
 from ..plan import Plan, make_plan
 from .again import made_again
+from .formats import ANY_CELL
 from .fuse import fuse_chains, fuse_patterns
 
 Rewrite = Callable[[Graph], Graph]
@@ -26,11 +27,12 @@ class Machine(NamedTuple):
     """What a policy may ask about where the step will run.
 
     ``plan_of`` plans a graph as it will be run; ``times`` gives the seconds of kernel calls that
-    were measured, by their signature.
+    were measured, by their signature; ``rounding`` is the generator of stochastic rounding.
     """
 
     plan_of: Callable[[Graph], Plan]
     times: Callable[[], Mapping[str, float]]
+    rounding: Cell = ANY_CELL
 
 
 #: Kernels want no workspaces, and nothing was measured.
@@ -73,13 +75,10 @@ def lower_composites(graph: Graph) -> Graph:
 
 def checking(graph: Graph) -> set[Node]:
     """The nodes that may fail the step, also for what they make being stored in fewer bits."""
-    return {
-        n
-        for n in graph.nodes
-        if n.op.may_refuse
-        or any(v in graph.stored for v in n.outputs)
-        or (n.body is not None and checking(n.body))
-    }
+    refusing = {v.node for v, form in graph.stored.items() if form.may_refuse}
+    return refusing.union(
+        n for n in graph.nodes if n.op.may_refuse or (n.body is not None and checking(n.body))
+    )
 
 
 def checks_first(graph: Graph) -> Graph:
@@ -151,7 +150,13 @@ def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MAC
             except GraphError as error:
                 raise GraphError(f"{label} ({phase} phase): {error}") from error
     assert not any(n.op is GRADIENT for n in graph.nodes)
-    return verify(_in_core(made_again)(graph))
+    core = graph.core()
+    if core is not graph and any(form.draws for form in core.stored.values()):
+        raise GraphError(
+            "a loop over micro-batches has no numbers to round by: store float16 or bfloat16 "
+            "instead of int8, or leave out Microbatch"
+        )
+    return verify(_in_core(partial(made_again, rounding=machine.rounding))(graph))
 
 
 #: Phases whose policies see the body of the loop over micro-batches, where there is one.

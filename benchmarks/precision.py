@@ -1,0 +1,110 @@
+"""What storing saved values in fewer bits does: to accuracy, to bytes, to time.
+
+``accuracy`` trains a model to the end, a line of JSON a run: the same images in the same order with
+the same initial weights, whatever the formats, so that formats are all that differs.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+import tinygrad_edge as te
+from tinygrad_edge.policy import Default, Policy, Store
+
+FORMATS: dict[str, list[Policy]] = {
+    "float32": [Default()],
+    "float16": [Default(), Store("float16")],
+    "int8": [Default(), Store("int8")],
+}
+BATCH, WARMUP = 64, 0.05
+
+
+class Training:
+    """A model, its optimizer, and the step that trains it."""
+
+    def __init__(self, model: str, policies: Sequence[Policy], seed: int = 0) -> None:
+        te.manual_seed(seed)
+        self.model = getattr(te.models, model)(num_classes=10, in_channels=1)
+        self.optimizer = te.optim.SGD(
+            self.model.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4
+        )
+        self.step = te.compile(self._step, policies=policies)
+        self.classes = te.compile(lambda x: self.model(x))
+
+    def _step(self, images: te.Tensor, labels: te.Tensor) -> te.Tensor:
+        loss = te.functional.cross_entropy(self.model(images), labels)
+        self.optimizer.minimize(loss)
+        return loss
+
+    def accuracy(self, split: te.data.Split) -> float:
+        """Percentage of a split's images that get their label."""
+        self.model.eval()
+        right = sum(
+            int((self.classes(x).numpy().argmax(1) == y).sum())
+            for x, y in te.data.batches(split, 250, shuffle=False)
+        )
+        return 100 * right / len(split)
+
+
+def endless(data: te.data.Dataset, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Epoch after epoch."""
+    for epoch in itertools.count():
+        yield from te.data.batches(data.train, BATCH, seed=seed, epoch=epoch, drop_last=True)
+
+
+def trained(model: str, data: te.data.Dataset, formats: str, seed: int, steps: int) -> dict:
+    """Train until the rate has fallen to 0; gives what came of it."""
+    training = Training(model, FORMATS[formats], seed)
+    warmup = round(WARMUP * steps)
+    schedule = te.optim.CosineAnnealingLR(training.optimizer, steps - warmup, warmup=warmup)
+    begun, losses = time.perf_counter(), []
+    for images, labels in itertools.islice(endless(data, seed), steps):
+        losses.append(training.step(images, labels).item())
+        schedule.step()
+    seconds = time.perf_counter() - begun
+    peak = training.step.plan(images, labels).peak_bytes
+    return {
+        "model": model,
+        "data": data.name,
+        "formats": formats,
+        "seed": seed,
+        "steps": steps,
+        "accuracy": round(training.accuracy(data.test), 2),
+        "loss": round(statistics.fmean(losses[-100:]), 4),
+        "peak_bytes": peak,
+        "seconds": round(seconds),
+    }
+
+
+def accuracy(args: argparse.Namespace) -> None:
+    """Print a line a run."""
+    data = te.data.load(args.data)
+    for seed in args.seeds:
+        for formats in args.formats:
+            print(json.dumps(trained(args.model, data, formats, seed, args.steps)), flush=True)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("accuracy")
+    command.add_argument("model")
+    command.add_argument("data")
+    command.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
+    command.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    command.add_argument("--steps", type=int, default=3000)
+    command.set_defaults(run=accuracy)
+    args = parser.parse_args()
+    te.set_threads(1)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
