@@ -164,7 +164,7 @@ typedef struct {
 /* ---- batch normalisation over n samples of `inner` contiguous elements, per channel ---- */
 
 /* batch_norm_stats_f32:    mean[C], var[C]; x                             var is biased (divided by the count); sums of fixed blocks added in float64,
- *                                                                          the variance from a second pass over x - mean
+ *                                                                          taken about a guess of the mean
  * batch_norm_apply_f32:    y; x, mean, var, gamma, beta                   scale = gamma / sqrt(var + eps); y = (x - mean) * scale + beta,
  *                                                                          then the activation
  * batch_norm_apply_add_f32: y; x, mean, var, gamma, beta, addend          the same with the addend added before the activation

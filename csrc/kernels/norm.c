@@ -91,6 +91,17 @@ static inline term_pair term_deviation(wide x, wide grad, const float *channel)
     return (term_pair){d, wide_multiply(d, d)};
 }
 
+/* About the mean of a channel: that of its first block. */
+static float guess_mean(const tge_batch_norm_params *p, const float *x)
+{
+    tge_batch_norm_params some = *p;
+    some.n = min_i64(p->n, samples_in_block(p));
+    some.inner = min_i64(p->inner, SUM_BLOCK);
+    return (float)(sum_channel(&some, x, x, NULL, term_value).first / (double)(some.n * some.inner));
+}
+
+/* One pass about a guess; a second about the mean when the guess was off by more than half of the standard deviation. For then the sum of
+ * squares is at most 5/4 of that about the mean, and so is what rounding takes from the variance. */
 static void stats_channels(void *context, int64_t chunk)
 {
     const norm_channels *w = context;
@@ -100,11 +111,15 @@ static void stats_channels(void *context, int64_t chunk)
     const int64_t last = min_i64((chunk + 1) * w->channels_in_chunk, p->c);
     for (int64_t c = chunk * w->channels_in_chunk; c < last; c++) {
         const float *x = (const float *)w->operand[2] + c * p->c_stride;
-        mean[c] = (float)(sum_channel(p, x, x, NULL, term_value).first / count);
-        /* The mean deviation is what rounding took from the mean. */
-        const sum_pair deviation = sum_channel(p, x, x, &mean[c], term_deviation);
-        const double shift = deviation.first / count, square = deviation.second / count;
-        var[c] = (float)(square - shift * shift);
+        float about = guess_mean(p, x);
+        for (int pass = 0; pass < 2; pass++) {
+            const sum_pair deviation = sum_channel(p, x, x, &about, term_deviation);
+            const double off = deviation.first / count;
+            var[c] = (float)(deviation.second / count - off * off);
+            mean[c] = about = (float)(about + off);
+            if (4 * off * off <= var[c])
+                break;
+        }
     }
 }
 

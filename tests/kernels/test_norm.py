@@ -62,13 +62,15 @@ def check(x, channel_major):
     """Compare the three kernels.
 
     A block adds at most 64 floats into a lane and 5 levels of lanes; blocks are added in double.
+    The variance is summed about a guess that is off by at most half of the standard deviation s:
+    75 units of at most 5/4 s^2, and twice s/2 times the 71 units of sqrt(5/4) s that the mean has.
     """
     images = Channels(x, channel_major)
     exact, axes = x.astype(np.float64), (0, 2)
     mean, var = images.stats()
     assert (np.abs(mean - exact.mean(axes)) <= 71 * UNIT * np.abs(exact).mean(axes)).all()
     square = np.square(exact - each(mean.astype(np.float64))).mean(axes)
-    assert (np.abs(var - exact.var(axes)) <= 75 * UNIT * square + 1e-40).all()
+    assert (np.abs(var - exact.var(axes)) <= 174 * UNIT * square + 1e-40).all()
 
     gamma, beta, grad = normal(x.shape[1], 1), normal(x.shape[1], 2), normal(x.shape, 3)
     y = images.apply(mean, var, gamma, beta)
@@ -128,6 +130,14 @@ def test_batch_norm_of_equal_values_has_no_variance(isa):
     assert (np.abs(mean - np.float32(1e4 / 3)) <= 71 * UNIT * 1e4 / 3).all()
     assert (var >= 0).all()
     assert (var <= 1e-10).all()
+
+
+def test_the_variance_is_exact_where_the_first_values_are_far_from_the_mean(isa):
+    x = normal((2, 2, 300_000)) * np.float32(0.1) + 100
+    x[0, :, :1024] = 0
+    _, var = Channels(x, False).stats()
+    exact = x.astype(np.float64).var((0, 2))
+    assert (np.abs(var - exact) <= 8 * UNIT * exact).all()  # 50 units about the guess
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
