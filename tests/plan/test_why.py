@@ -150,6 +150,24 @@ def test_files_have_what_their_suffix_says(checkpointed, tmp_path):
         checkpointed.save(tmp_path / "a.pdf")
 
 
+def test_a_step_without_calls_is_a_plan_too(tmp_path):
+    plan = te.compile(lambda x: None).plan(np.ones(3, np.float32))
+    assert plan.calls == [] and plan.table().endswith("(0 B)")
+    plan.diff(plan).save(tmp_path / "plan.html")
+    with pytest.raises(DataError, match="calls no kernel"):
+        plan.save(tmp_path / "plan.png")
+
+
+@pytest.mark.parametrize("function", [lambda x: x, lambda x: x * 2.0])
+def test_a_step_without_an_arena_is_a_plan_like_others(function, tmp_path):
+    plan = te.compile(function).plan(np.ones((2, 3), np.float32))
+    assert plan.arena_bytes == 0
+    assert plan.table().endswith(f"({plan.peak_bytes} B)")
+    for suffix in ("html", "json", "svg", "png"):
+        plan.save(tmp_path / f"plan.{suffix}")
+        plan.diff(plan).save(tmp_path / f"same.{suffix}")
+
+
 def test_the_data_sum_up_to_the_ledger(checkpointed, tmp_path):
     checkpointed.save(tmp_path / "plan.json")
     told = json.loads((tmp_path / "plan.json").read_text())["plans"][0]

@@ -144,7 +144,7 @@ class Plan:
         Raises
         ------
         DataError
-            The suffix is another one, or matplotlib is not there.
+            The suffix is another one, or there is no matplotlib, or no kernel call, for a picture.
         """
         window.save(path, (self,))
 

@@ -50,7 +50,7 @@ def _rows(plan: Plan) -> list[Sequence[str]]:
         kernel = f"loop x {call.repeat}" if call.kernel is None else call.kernel.name
         ends = last[call.time] == i  # of the calls of this node, if it has several
         at_peak = " <- peak" if ends and call.time == plan.peak_time else ""
-        bar = "█" * round(_BAR * live[call.time] / max(*live, 1))
+        bar = "█" * round(_BAR * live[call.time] / max([1, *live]))
         rows.append(
             (
                 str(i),

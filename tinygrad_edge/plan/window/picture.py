@@ -46,9 +46,11 @@ def picture(plans: Sequence[Plan], form: str, columns: Sequence[Column] | None =
         raise DataError(
             "a picture of a plan needs matplotlib: pip install 'tinygrad-edge[cli]'"
         ) from None
+    if not all(plan.calls for plan in plans):
+        raise DataError("a step that calls no kernel has nothing to draw; .html and .json say so")
     figure = Figure(figsize=(10, 1 + 3.9 * len(plans)), layout="constrained")
     axes = figure.subplots(2 * len(plans), 1, sharex=True, squeeze=False)[:, 0]
-    top = max(p.arena_bytes for p in plans) / 1e6
+    top = max(p.arena_bytes for p in plans) / 1e6 or 1.0
     count = len(columns) if columns else len(plans[0].calls)
     for number, plan in enumerate(plans):
         at = _places(plan, [c[number] for c in columns] if columns else range(len(plan.calls)))
@@ -122,7 +124,8 @@ def _live(axes: Any, plan: Plan, at: np.ndarray, count: int) -> None:
             place = {"transform": axes.get_xaxis_transform(), "va": "top"}
             axes.text(at[backward], 0.99, text, ha=side, fontsize=8, color="#5a6875", **place)
     axes.set_ylabel("live in the arena, MB")
-    axes.legend(loc="upper left", fontsize=8, frameon=False)
+    if base.any():
+        axes.legend(loc="upper left", fontsize=8, frameon=False)
 
 
 def _longest(flags: Sequence[bool]) -> int | None:

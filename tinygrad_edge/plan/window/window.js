@@ -6,6 +6,7 @@ const plans = data.plans.map((p, i) => new Plan(p, data.kinds, labels[i]));
 if (data.columns) plans.forEach((plan, i) => plan.align(data.columns.map((pair) => pair[i])));
 const ladders = plans.map((plan) => new Ladder(plan));
 const count = plans[0].at.length;
+const nothing = plans.some((plan) => !plan.calls.length);
 const $ = (id) => document.getElementById(id);
 
 const state = {
@@ -102,6 +103,7 @@ function render() {
 }
 
 function draw() {
+  if (nothing) return;
   for (const frame of frames) {
     const selected = frame.number === state.active ? state.selected : null;
     if (frame.difference) { frame.axes = drawDifference(frame.difference, plans, state); continue; }
@@ -372,6 +374,7 @@ if (plans.length > 1) {
   MODES.forEach((mode) => $("modes").append(element("button", { type: "button", "data-mode": mode, onclick: () => setMode(mode) }, mode)));
 }
 document.documentElement.dataset.theme = dark.matches ? "dark" : "light";
-build();
+if (nothing) $("plans").textContent = "This step calls no kernel.";
+else build();
 draw();
 document.documentElement.dataset.ready = String(Math.round(performance.now()));
