@@ -149,6 +149,42 @@ CASES = (
         (_floats(16, 256, 14, 14), _floats(256, 256, 1, 1)),
     ),
     Case(
+        "8 of 64 x 56 x 56 -> 256, 1 x 1",
+        _CONV,
+        _conv(),
+        (_floats(8, 64, 56, 56), _floats(256, 64, 1, 1)),
+    ),
+    Case(
+        "8 of 512 x 7 x 7 -> 2048, 1 x 1",
+        _CONV,
+        _conv(),
+        (_floats(8, 512, 7, 7), _floats(2048, 512, 1, 1)),
+    ),
+    Case(
+        "8 of 256 x 56 x 56 -> 512, 1 x 1 / 2",
+        _CONV,
+        _conv(stride=2),
+        (_floats(8, 256, 56, 56), _floats(512, 256, 1, 1)),
+    ),
+    Case(
+        "8 of 256 x 28 x 28, 3 x 3 / 2",
+        _CONV,
+        _conv(padding=1, stride=2),
+        (_floats(8, 256, 28, 28), _floats(256, 256, 3, 3)),
+    ),
+    Case(
+        "32 of 6 x 14 x 14 -> 16, 5 x 5",
+        _CONV,
+        _conv(),
+        (_floats(32, 6, 14, 14), _floats(16, 6, 5, 5)),
+    ),
+    Case(
+        "16 of 128 x 56 x 56, 3 x 3",
+        _DEPTHWISE,
+        _conv(padding=1, groups=128),
+        (_floats(16, 128, 56, 56), _floats(128, 1, 3, 3)),
+    ),
+    Case(
         "32 of 64 x 64 x 64, 3 x 3 / 2",
         _DEPTHWISE,
         _conv(padding=1, groups=64, stride=2),
