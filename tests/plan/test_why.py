@@ -75,6 +75,18 @@ def test_why_agrees_with_lives_counted_by_calls(checkpointed):
                 assert (value in live) == there, (call, str(why))
 
 
+@pytest.mark.parametrize("policies", [[], None, [Default(), Checkpoint()]])
+def test_every_life_in_the_arena_is_as_long_as_its_readers_say(policies):
+    plan = residual_plan(policies)
+    values = [v for b in plan.storage.buffers for _, v in b.lives]
+    assert len(values) > 200
+    shared = [b for b in plan.storage.buffers if len(b.lives) > 1]
+    assert shared  # what is written over what dies there ends where that begins
+    for value in values:
+        why = plan.why(value)
+        assert (why.made, why.last_use) == life_by_calls(plan, value)[:2], str(why)
+
+
 def test_why_names_the_policy(checkpointed):
     plan, policy = checkpointed, repr(Checkpoint(every=2))
     kept, again, dropped = (plan.why(ten_values(plan)[i]) for i in (0, 3, 6))
@@ -126,6 +138,8 @@ def test_diff_counts_bytes_calls_and_values(checkpointed):
     columns = difference.aligned()
     for side, plan in enumerate((before, checkpointed)):
         assert [c[side] for c in columns if c[side] is not None] == list(range(len(plan.calls)))
+    # With checkpoints alone, nothing is left out or elsewhere: all that is new is made again.
+    assert sum(None not in c for c in columns) == len(before.calls)
     assert all(
         before.calls[i].kernel.name == checkpointed.calls[j].kernel.name
         for i, j in columns

@@ -185,6 +185,15 @@ def test_up_and_down_go_through_the_live_values(page):
     assert browser.run("document.querySelectorAll('#live tr.selected').length") == 1
 
 
+def test_a_press_on_a_name_selects_the_value(page):
+    browser = page("lenet")
+    for selector in ("#live .link", "#call .link"):
+        number = browser.run(f"document.querySelector('{selector}').dataset.value")
+        browser.press("escape")
+        press_button(browser, selector)
+        assert browser.run("String(state.selected)") == number
+
+
 def test_a_kind_is_singled_out_and_the_time_zoomed(page):
     browser = page("mobilenet_v2")
     press_button(browser, "#legend [data-kind=saved]")
