@@ -10,17 +10,19 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 import tinygrad_edge as te
-from tinygrad_edge.policy import Default, Policy, Store
+from tinygrad_edge.policy import AdaptivePrecision, Default, Policy, Store
 
 FORMATS: dict[str, list[Policy]] = {
     "float32": [Default()],
     "float16": [Default(), Store("float16")],
     "int8": [Default(), Store("int8")],
+    "adaptive": [Default(), AdaptivePrecision()],
 }
 BATCH, WARMUP = 64, 0.05
 
@@ -69,6 +71,7 @@ def trained(model: str, data: te.data.Dataset, formats: str, seed: int, steps: i
         schedule.step()
     seconds = time.perf_counter() - begun
     peak = training.step.plan(images, labels).peak_bytes
+    precision = training.step.precision
     return {
         "model": model,
         "data": data.name,
@@ -79,6 +82,8 @@ def trained(model: str, data: te.data.Dataset, formats: str, seed: int, steps: i
         "loss": round(statistics.fmean(losses[-100:]), 4),
         "peak_bytes": peak,
         "seconds": round(seconds),
+        "decisions": 0 if precision is None else len(precision.decisions),
+        "stored": {} if precision is None else Counter(precision.formats.values()),
     }
 
 

@@ -208,7 +208,10 @@ typedef struct { int64_t samples; int64_t size; int64_t site; } tge_dropout_para
  * mask_encode_f32:     y (a bit an element); x          set where 0 < x < high
  * mask_decode_f32:     y; x                             1 where the bit is set, else 0
  * mask_apply_f32:      y; g, x                          g where the bit is set, else 0; y may be the same buffer as g
- * pack_u8, unpack_u8:  y; x                             numbers below 2^bits, bits = 1, 2 or 4, the first in the lowest bits of a byte */
+ * pack_u8, unpack_u8:  y; x                             numbers below 2^bits, bits = 1, 2 or 4, the first in the lowest bits of a byte
+ * storage_losses_f32:  y float[4]; x                    max |x|; the share of elements that are not 0 and below 2^-14, among those not 0; the root
+ *     mean square of what rounding to float16 changes, as a share of x's; the same for int8 as it is expected: scale^2 / 6 for each element
+ *     that is not 0. Sums of a group in float, of groups in double. Not a number where x is not finite                 (tge_dropout_params) */
 typedef struct { int64_t count; int32_t bits; float high; } tge_pack_params;
 
 /* ---- updates: outputs may be the same buffers as the inputs of the same name ---- */

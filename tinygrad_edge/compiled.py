@@ -12,12 +12,21 @@ import numpy as np
 
 from . import runtime, trace
 from .dtypes import bool_, float32, int32, of_array, uint8
-from .errors import GraphError
+from .errors import GraphError, NonFiniteError
 from .generator import rounding_cell
 from .graph import ASSIGN, Cell, new_input
 from .op import TensorType
 from .plan import Call, Plan, make_plan
-from .policy import Budget, Default, Machine, Policy, rewrite
+from .policy import (
+    AdaptivePrecision,
+    Budget,
+    Default,
+    Machine,
+    Microbatch,
+    Policy,
+    Precision,
+    rewrite,
+)
 from .tensor import Tensor, as_array, entering
 
 __all__ = ["CompiledStep", "Event", "compile"]
@@ -52,6 +61,7 @@ class _Recorded:
     rebuild: Callable[[Sequence[Tensor]], Any]
     assigned: tuple[Cell, ...]
     settings: tuple[trace.Setting, ...]
+    measured: tuple[str, ...]  # values of which the last outputs tell what storing would lose
 
     @functools.cached_property
     def cells(self) -> list[np.ndarray]:
@@ -93,6 +103,15 @@ class CompiledStep:
             rivals = [p for p in self.policies[1:] if p.phase == "crossing"] + budgets[1:]
             if rivals:
                 raise GraphError(f"Budget decides how each value crosses: leave out {rivals[0]}")
+        adaptive = [p for p in self.policies if isinstance(p, AdaptivePrecision)]
+        if len(adaptive) > 1 or (
+            adaptive and any(isinstance(p, Microbatch) for p in self.policies)
+        ):
+            raise GraphError(
+                "AdaptivePrecision needs the whole batch, once: leave out what is beside it"
+            )
+        #: What `AdaptivePrecision` has decided; None without it.
+        self.precision = Precision(adaptive[0]) if adaptive else None
         self._recorded: OrderedDict[tuple, list[_Recorded]] = OrderedDict()
         self._latest: tuple[tuple, int, _Recorded] | None = None
         self._cells: dict[Cell, None] = {}
@@ -106,7 +125,7 @@ class CompiledStep:
         recorded = self._record(entered)
         if active.pending:
             active.run()
-        results = runtime.run_checked(recorded.executable, recorded.cells, recorded.inputs(entered))
+        results = self._run(recorded, entered)
         for cell in recorded.assigned:
             active.overwritten(cell)
         return recorded.rebuild([Tensor.of_array(a) for a in results])
@@ -158,6 +177,27 @@ class CompiledStep:
             active.overwritten(cell)
         return found
 
+    def _run(self, recorded: _Recorded, entered: list[Any]) -> list[np.ndarray]:
+        """Run a recorded step; with `AdaptivePrecision`, until its values fit their formats."""
+        precision = self.precision
+        mark = precision.mark() if precision else None
+        while True:
+            try:
+                results = runtime.run_checked(
+                    recorded.executable, recorded.cells, recorded.inputs(entered)
+                )
+            except NonFiniteError as error:
+                if precision is None or not precision.retry(error):
+                    if precision is not None and mark is not None:
+                        precision.restore(mark)
+                    raise
+                recorded = self._record(entered)
+                continue
+            if precision is not None:
+                own = len(results) - len(recorded.measured)
+                precision.done(recorded.measured, results[own:])
+            return results
+
     # ---- recording ----
 
     @functools.cached_property
@@ -165,18 +205,31 @@ class CompiledStep:
         """The generator of stochastic rounding, the same in all plans."""
         return rounding_cell()
 
-    def _record(self, entered: list[Any]) -> _Recorded:
-        key = (
+    def _policies_now(self) -> list[Policy]:
+        precision = self.precision
+        return [
+            precision.policy() if precision is not None and p is precision.rules else p
+            for p in self.policies
+        ]
+
+    def _key(self, entered: list[Any]) -> tuple:
+        return (
             runtime.current().signature(),
+            None if self.precision is None else self.precision.state,
             *((a.shape, a.dtype) if isinstance(a, np.ndarray) else a for a in entered),
         )
+
+    def _record(self, entered: list[Any]) -> _Recorded:
+        key = self._key(entered)
         changes = trace.setting_changes()
         if self._latest is not None and self._latest[:2] == (key, changes):
             return self._latest[2]
-        variants = self._recorded.setdefault(key, [])
+        variants = self._recorded.get(key, [])
         recorded = next((r for r in variants if all(s.holds() for s in r.settings)), None)
         if recorded is None:
             recorded = self._make(entered)
+            key = self._key(entered)  # the first plan tells which values have a precision
+            variants = self._recorded.setdefault(key, [])
             variants.append(recorded)
             del variants[:-KEPT_PLANS]
             if len(self._recorded) > KEPT_PLANS:
@@ -206,10 +259,12 @@ class CompiledStep:
         machine = Machine(
             lambda graph: make_plan(graph, workspace), runtime.current().times, self._rounding
         )
-        rewritten = rewrite(traced, self.policies, machine)
+        rewritten = rewrite(traced, self._policies_now(), machine)
         graph, read = rewritten.without_unread_inputs()
         plan = make_plan(graph, workspace)
         self._cells.update(dict.fromkeys(graph.cells))
+        if self.precision is not None and self.precision.cell is not None:
+            self._cells[self.precision.cell] = None
         bound = (entering_values[i] for i in read)
         sources = tuple(numbers[v] if v in numbers else trace.array_of(v) for v in bound)
         assigned = tuple(n.attrs["cell"] for n in graph.effects if n.op is ASSIGN)
@@ -220,6 +275,7 @@ class CompiledStep:
             rebuild,
             assigned,
             tuple(active.settings.values()),
+            () if self.precision is None else self.precision.measured,
         )
 
 

@@ -496,6 +496,11 @@ class Graph:
         graph.remarks = (*self.remarks, *remarks)
         return graph
 
+    def with_outputs(self, more: Iterable[Value]) -> Graph:
+        """The same graph with more outputs behind its own."""
+        graph = Graph((*self.outputs, *more), self.effects, self.inputs)
+        return graph._marked_like(self, {v: v for n in self.nodes for v in n.outputs})
+
     def without_unread_inputs(self) -> tuple[Graph, tuple[int, ...]]:
         """The same graph with only the inputs that it reads, and their numbers among all."""
         nodes = set(self.nodes)

@@ -86,6 +86,7 @@ KERNEL(mask_decode_f32)
 KERNEL(mask_apply_f32)
 KERNEL(pack_u8)
 KERNEL(unpack_u8)
+KERNEL(storage_losses_f32)
 
 KERNEL(depthwise_conv2d_f32)
 KERNEL(depthwise_conv2d_backward_data_f32)

@@ -284,3 +284,83 @@ static int64_t unpack_u8(void *const *operand, const void *params)
     tge_parallel(ceil_div(((const tge_pack_params *)params)->count, CHUNK), unpack_chunk, &w);
     return 0;
 }
+
+/* ---- what storing would lose ---- */
+
+typedef struct { double largest, tiny, present, squares, half_errors, int8_errors; } rounding_sums;
+
+typedef struct {
+    const tge_dropout_params *p;
+    const float *x;
+    int64_t count, parts;
+    rounding_sums sums[STORE_PARTS];
+} rounding_walk;
+
+static inline float lanes_sum(vf x)
+{
+    float lane[VL], sum = 0.0f;
+    vstore(lane, x);
+    for (int i = 0; i < VL; i++)
+        sum += lane[i];
+    return sum;
+}
+
+/* One group; at most INT8_GROUP terms are added in float. */
+static void add_roundings(rounding_sums *s, const float *x, int64_t n)
+{
+    vf tiny = {0}, present = {0}, squares = {0}, errors = {0};
+    for (int64_t i = 0; i < n; i += VL) {
+        const vf v = vload_upto(x + i, n - i), magnitude = vabs(v);
+        uint16_t half[VL];
+        vstore_half(half, v);
+        const vf error = v - vload_half(half);
+        const vi nonzero = magnitude > vsplat(0.0f);
+        present += vselect(nonzero, vsplat(1.0f), vsplat(0.0f));
+        tiny += vselect(nonzero & (magnitude < vsplat(0x1p-14f)), vsplat(1.0f), vsplat(0.0f));
+        squares += v * v;
+        errors += error * error;
+    }
+    const double largest = max_magnitude(x, n), step = largest / 127.0, there = lanes_sum(present);
+    s->largest = largest > s->largest || largest != largest ? largest : s->largest;
+    s->present += there;
+    s->tiny += lanes_sum(tiny);
+    s->squares += lanes_sum(squares);
+    s->half_errors += lanes_sum(errors);
+    s->int8_errors += there * step * step / 6.0;
+}
+
+static void rounding_part(void *context, int64_t part)
+{
+    rounding_walk *w = context;
+    const int64_t groups = ceil_div(w->p->size, INT8_GROUP), last = w->count * (part + 1) / w->parts;
+    rounding_sums s = {0};
+    for (int64_t i = w->count * part / w->parts; i < last; i++) {
+        const int64_t start = i % groups * INT8_GROUP;
+        add_roundings(&s, w->x + i / groups * w->p->size + start, min_i64(INT8_GROUP, w->p->size - start));
+    }
+    w->sums[part] = s;
+}
+
+static int64_t storage_losses_f32(void *const *operand, const void *params)
+{
+    const tge_dropout_params *p = params;
+    rounding_walk w = {.p = p, .x = operand[1], .count = p->samples * ceil_div(p->size, INT8_GROUP)};
+    w.parts = p->samples * p->size < 2 * CHUNK ? 1 : STORE_PARTS;
+    tge_parallel(w.parts, rounding_part, &w);
+    rounding_sums all = w.sums[0];
+    for (int64_t i = 1; i < w.parts; i++) {
+        const rounding_sums s = w.sums[i];
+        all.largest = s.largest > all.largest || s.largest != s.largest ? s.largest : all.largest;
+        all.present += s.present;
+        all.tiny += s.tiny;
+        all.squares += s.squares;
+        all.half_errors += s.half_errors;
+        all.int8_errors += s.int8_errors;
+    }
+    float *y = operand[0];
+    y[0] = (float)all.largest;
+    y[1] = all.present > 0.0 ? (float)(all.tiny / all.present) : 0.0f;
+    y[2] = all.squares > 0.0 ? (float)sqrt(all.half_errors / all.squares) : (float)(all.squares - all.squares);
+    y[3] = all.squares > 0.0 ? (float)sqrt(all.int8_errors / all.squares) : (float)(all.squares - all.squares);
+    return 0;
+}

@@ -202,3 +202,41 @@ def test_small_numbers(isa, threads, bits, size):
     assert np.array_equal(packed, np.packbits(number.ravel(), bitorder="little"))
     back = one("unpack_u8", "tge_pack_params", fields, ((size,), np.uint8), packed)
     assert np.array_equal(back, x)
+
+
+# ---- what storing would lose ----
+
+
+def losses(x):
+    fields = {"samples": x.shape[0], "size": x.shape[1], "site": 0}
+    return one("storage_losses_f32", "tge_dropout_params", fields, ((4,), np.float32), x)
+
+
+@pytest.mark.parametrize("size_of", [1.0, 1e-6, 1e5])
+def test_losses_are_those_of_storing(isa, size_of):
+    x = normal((9, 700)) * np.float32(size_of)
+    x[:, ::3] = 0
+    largest, tiny, half, int8_loss = losses(x)
+    assert largest == np.abs(x).max()
+    assert tiny == np.float32(((np.abs(x) < 2.0**-14) & (x != 0)).sum() / (x != 0).sum())
+    rms = np.sqrt((x.astype(np.float64) ** 2).mean())
+    with np.errstate(over="ignore"):
+        expected = np.sqrt(((x.astype(np.float64) - x.astype(np.float16)) ** 2).mean()) / rms
+    if size_of == 1e5:
+        assert np.isinf(half) and np.isinf(expected)
+    else:
+        # The square of each of 256 terms is rounded, and so is each sum.
+        assert abs(half - expected) <= 300 * 2.0**-24 * expected
+    found = from_int8(*int8(x)[1]) - x
+    # 4200 random roundings: their mean square is within 10 % of what is expected.
+    assert abs(int8_loss * rms / np.sqrt((found.astype(np.float64) ** 2).mean()) - 1) < 0.1
+
+
+def test_losses_of_nothing_and_of_what_is_not_finite(isa, threads):
+    assert (losses(np.zeros((2, 3), np.float32)) == 0).all()
+    assert (losses(np.zeros((0, 3), np.float32)) == 0).all()
+    for bad in (np.nan, np.inf):
+        x = normal((3, 50_000))
+        x[2, 7] = bad
+        assert not np.isfinite(losses(x)[[0, 2, 3]]).any()
+    assert same_for_any_threads(threads, lambda: [losses(normal((3, 50_000)))])

@@ -59,6 +59,7 @@ from .storage import (
     mask_decode,
     mask_encode,
     pack,
+    storage_losses,
     unpack,
 )
 from .update import (
@@ -141,6 +142,7 @@ __all__ = [
     "slice_",
     "softmax",
     "sqrt",
+    "storage_losses",
     "subtract",
     "sum_",
     "sum_to",

@@ -26,6 +26,7 @@ __all__ = [
     "mask_decode",
     "mask_encode",
     "pack",
+    "storage_losses",
     "unpack",
 ]
 
@@ -344,3 +345,46 @@ def pack(x: Value, bits: int) -> Value:
 def unpack(x: Value, shape: tuple[int, ...], bits: int) -> Value:
     """The numbers again, one a byte."""
     return emit(_UNPACK, x, shape=shape, bits=bits).outputs[0]
+
+
+# ---- what storing would lose ----
+
+
+def _losses_type(x: Value) -> tuple[TensorType, ...]:
+    _expect(x, float32)
+    if not x.shape:
+        raise ShapeError("expected at least one axis: the first counts samples")
+    return (TensorType((4,), float32),)
+
+
+def _losses(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    exact = x.astype(np.float64)
+    squares, present = (exact**2).sum(), (x != 0).sum()
+    scale = np.abs(_in_groups(exact)).max(-1, initial=0) / 127
+    there = (_in_groups(x) != 0).sum(-1)
+    errors = ((exact - x.astype(np.float16)) ** 2).sum(), (there * scale**2 / 6).sum()
+    tiny = ((np.abs(x) < 2**-14) & (x != 0)).sum() / max(present, 1)
+    shares = (np.sqrt(error / squares) if squares else 0.0 for error in errors)
+    return (np.array([np.abs(x).max(initial=0), tiny, *shares], np.float32),)
+
+
+_LOSSES = register(
+    Op(
+        "storage_losses",
+        _losses_type,
+        _losses,
+        differentiable=False,
+        kernel=_int8_kernel,
+        flops=lambda node: 10 * node.inputs[0].size,
+    )
+)
+
+
+def storage_losses(x: Value) -> Value:
+    """What float16 and int8 would lose of a value: four float32 numbers.
+
+    The largest magnitude; the share of non-zero elements below 2**-14, where float16 has less than
+    11 bits; the root mean square of the rounding to float16, as a share of the value's; and of that
+    to int8, as it is expected: a sixth of the squared scale for each element that is not 0.
+    """
+    return emit(_LOSSES, x).outputs[0]

@@ -1,5 +1,6 @@
 """Policies: rewrites of a step's graph that change how values cross from forward to backward."""
 
+from .adaptive import AdaptivePrecision, Decision, Precision
 from .budget import Budget, as_bytes
 from .checkpoint import Checkpoint
 from .default import Default
@@ -11,13 +12,16 @@ from .store import Store
 
 __all__ = [
     "PHASES",
+    "AdaptivePrecision",
     "Budget",
     "Checkpoint",
+    "Decision",
     "Default",
     "Freeze",
     "Machine",
     "Microbatch",
     "Policy",
+    "Precision",
     "Recompute",
     "Store",
     "as_bytes",

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from hypothesis import strategies as st
+from ops.bounds import gamma
 
 from tinygrad_edge.errors import DTypeError, NonFiniteError, ShapeError
 from tinygrad_edge.op import OPS
@@ -139,5 +140,16 @@ ROWS = {
         lambda wild: _small(wild).map(_unpacked),
         (_unpacked(sample(np.arange(1001, dtype=U8) % 4, bits=2)),),
         wrong=(wrong(ShapeError, "4 bits for each", _NARROW, shape=(3,), bits=4),),
+    ),
+    "storage_losses": Row(
+        lambda wild: arrays(shapes(1), strided=True).map(sample),
+        (sample(_LONG), sample(1e-5 * _LONG), sample(f32(0, 3)), sample(np.zeros((2, 3), F32))),
+        # Squares of 256 elements are rounded and added in float; roots are taken in double.
+        lambda op, arrays, attrs, expected: [gamma(300) * np.abs(expected[0])],
+        wrong=(
+            wrong(DTypeError, "expected float32", i32(1)),
+            wrong(ShapeError, "the first counts", f32()),
+        ),
+        widens=False,
     ),
 }

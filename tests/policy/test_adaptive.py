@@ -1,0 +1,121 @@
+"""Formats that follow the numbers: what is decided, when, and that it is decided again alike."""
+
+import numpy as np
+import pytest
+
+import tinygrad_edge as te
+from tinygrad_edge.errors import GraphError, NonFiniteError
+from tinygrad_edge.policy import AdaptivePrecision, Default, Microbatch
+
+DRAW = np.random.default_rng(0)
+X = DRAW.standard_normal((8, 3, 12, 12)).astype(np.float32)
+Y = np.arange(8, dtype=np.int32) % 4
+
+
+class Net(te.nn.Module):
+    """Four layers with weights; the third one's output can be as large as one wants."""
+
+    def __init__(self):
+        self.first = te.nn.Conv2d(3, 8, 3)
+        self.second = te.nn.Conv2d(8, 8, 3)
+        self.third = te.nn.Conv2d(8, 8, 3)
+        self.last = te.nn.Linear(8 * 36, 4)
+
+    def forward(self, x, size):
+        h = self.second(self.first(x).tanh()).tanh()
+        wide = self.third(h) * size
+        h = te.functional.tanh(wide.tanh() * wide)  # reads its own input in the backward part
+        return self.last(h.reshape(8, -1))
+
+
+class Training:
+    def __init__(self, policies):
+        te.manual_seed(0)
+        self.model = Net()
+        self.optimizer = te.optim.SGD(self.model.parameters(), 0.01, momentum=0.9)
+        self.step = te.compile(self._step, policies=policies)
+
+    def _step(self, x, y, size, weight):
+        loss = te.functional.cross_entropy(self.model(x, size), y) * weight
+        self.optimizer.minimize(loss)
+        return loss
+
+    def run(self, steps, size=1.0, weight=1.0):
+        return [self.step(X, Y, size, weight).item() for _ in range(steps)]
+
+    def state(self):
+        cells = self.step.cells()
+        return {c.name + str(i): c.array.tobytes() for i, c in enumerate(cells)}
+
+
+def test_the_first_look_moves_values_and_the_ends_stay():
+    training = Training([AdaptivePrecision(every=3)])
+    plan = training.step.plan(X, Y, 1.0, 1.0)
+    precision = training.step.precision
+    assert set(precision.formats.values()) == {"float16"} and precision.decisions == []
+    training.run(1)
+    assert precision.decisions and {d.step for d in precision.decisions} == {1}
+    assert "int8" in precision.formats.values()
+    for d in precision.decisions:
+        assert precision.formats[d.value] == d.after != d.before == "float16"
+    later = training.step.plan(X, Y, 1.0, 1.0)
+    assert sum(s.nbytes for s in later.saved()) < 0.9 * sum(s.nbytes for s in plan.saved())
+    assert len(later.graph.outputs) == 1 < len(plan.graph.outputs)
+    saved = {s.name: s.dtype for s in later.saved() if s.nbytes > 1000}
+    assert {t for n, t in saved.items() if n.endswith("int8_encode.0")} == {"int8"}
+    stays = [n for n in precision.formats if n.startswith(("first", "last"))]
+    assert stays == [] and "float32" in saved.values()
+
+
+def test_a_bound_decides():
+    for bound, formats in ((0.5, {"int8"}), (1e-6, {"float32"}), (0.001, {"float16"})):
+        training = Training([AdaptivePrecision(bound=bound)])
+        training.run(2)
+        assert set(training.step.precision.formats.values()) == formats
+    assert "none has moved" in training.step.plan(X, Y, 1.0, 1.0).graph.remarks[-1]
+
+
+def test_what_does_not_fit_moves_up_and_the_step_is_run_again():
+    training, plain = Training([AdaptivePrecision(every=4)]), Training([])
+    assert training.run(1, size=1e7) == plain.run(1, size=1e7)
+    [moved, *_] = training.step.precision.decisions
+    assert (moved.step, moved.before, moved.after) == (0, "float16", "float32")
+    assert moved.why == "did not fit"
+    # int8 has scales: the same step has found that it would do.
+    assert training.step.precision.formats[moved.value] == "int8"
+
+
+def test_a_step_that_fails_all_the_same_has_decided_nothing():
+    training = Training([AdaptivePrecision(bound=0.001)])
+    training.run(1)
+    before, decisions = training.state(), list(training.step.precision.decisions)
+    with pytest.raises(NonFiniteError, match="the loss"):
+        training.run(1, size=1e7, weight=3e38)
+    assert training.state() == before
+    assert training.step.precision.decisions == decisions
+
+
+def test_a_resumed_run_takes_the_same_decisions(tmp_path):
+    policies = [Default(), AdaptivePrecision(bound=0.004, every=2)]
+    sizes = (1.0, 1.0, 1e7, 1e7, 1.0, 1.0)
+    whole = Training(policies)
+    losses = [whole.run(1, size)[0] for size in sizes]
+    assert len({d.step for d in whole.step.precision.decisions}) > 1
+    begun = Training(policies)
+    [begun.run(1, size) for size in sizes[:3]]
+    te.save(tmp_path / "run.safetensors", begun.step)
+    resumed = Training(policies)
+    resumed.step.plan(X, Y, 1.0, 1.0)
+    te.load(tmp_path / "run.safetensors", resumed.step)
+    assert [resumed.run(1, size)[0] for size in sizes[3:]] == losses[3:]
+    assert resumed.state() == whole.state()
+    later = [d for d in whole.step.precision.decisions if d.step > 3]
+    assert [d for d in resumed.step.precision.decisions if d.step > 3] == later
+
+
+def test_what_cannot_be_is_refused():
+    for wrong in ({"bound": 0}, {"bound": 1.0}, {"every": 0}):
+        with pytest.raises(GraphError, match="AdaptivePrecision: "):
+            AdaptivePrecision(**wrong)
+    with pytest.raises(GraphError, match="needs the whole batch"):
+        Training([AdaptivePrecision(), Microbatch(2)])
