@@ -56,7 +56,7 @@ def make_step(name, policies, batch):
     x, y = np.ones((batch, channels, size, size), np.float32), np.zeros(batch, np.int32)
     if policies == POLICIES["budget"]:
         default = te.compile(step).plan(x, y)
-        policies = [Budget(default.peak_bytes - default.arena_bytes // 20)]
+        policies = [Budget(default.peak_bytes - default.arena_bytes // 100)]
     return te.compile(step, policies=policies), x, y
 
 

@@ -45,7 +45,7 @@ def test_cells_stay_as_they_are(policies, x, y, error):
 @pytest.mark.parametrize("policies", [[], [Default()]], ids=repr)
 def test_a_stored_value_is_checked_before_anything_is_assigned(policies):
     """Also one that comes after the last check of the step, and after the update of another."""
-    norm, layer = te.nn.BatchNorm2d(3), te.nn.Conv2d(3, 2, 3)
+    norm, layer = te.nn.BatchNorm2d(3), te.nn.Conv2d(3, 2, 5)
     optimizer = te.optim.SGD(norm.parameters(), 0.1)
 
     @te.compile(policies=[*policies, Store("float16")])

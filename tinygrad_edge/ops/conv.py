@@ -258,6 +258,9 @@ def _family(name: str) -> tuple[Op, Op, Op]:
 _DENSE = _family("conv2d")
 _DEPTHWISE = _family("depthwise_conv2d")
 
+#: The forward products.
+CONVOLUTIONS = frozenset({_DENSE[0], _DEPTHWISE[0]})
+
 
 def _choose(x: tuple[int, ...], w: tuple[int, ...], groups: int) -> tuple[Op, Op, Op]:
     """Depthwise where each of several channels is a group of its own, by the shapes of x and w."""
