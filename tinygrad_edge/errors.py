@@ -55,7 +55,17 @@ class NonFiniteError(TinygradEdgeError, ArithmeticError):
 
 
 class BudgetError(TinygradEdgeError, ValueError):
-    """A byte budget is smaller than anything that can be planned."""
+    """A byte budget is smaller than anything that can be planned.
+
+    Attributes
+    ----------
+    smallest : int
+        Bytes of the smallest budget that was found.
+    """
+
+    def __init__(self, message: str, smallest: int) -> None:
+        super().__init__(message)
+        self.smallest = smallest
 
 
 class FileError(TinygradEdgeError, ValueError):

@@ -19,6 +19,7 @@ from tinygrad_edge.policy import Budget, Default
 from tinygrad_edge.policy.again import made_again
 from tinygrad_edge.policy.budget import as_bytes
 from tinygrad_edge.policy.cost import cost_of, seconds
+from tinygrad_edge.policy.formats import ANY_CELL
 from tinygrad_edge.policy.frontier import Frontier
 from tinygrad_edge.runtime import _ffi
 
@@ -120,7 +121,7 @@ def test_predictions_hold(net, data):
     some = data.draw(st.sets(st.sampled_from(lives.values))) if lives.values else set()
     drawn = lives.predict(lives.unsaved.union(some))
     for choice in (drawn, data.draw(st.sampled_from(list(frontier.choices())))):
-        planned = te.plan.make_plan(made_again(lives.marked(plan.graph, choice)), workspace)
+        planned = te.plan.make_plan(made_again(lives.marked(plan.graph, choice), ANY_CELL), workspace)
         assert step_seconds(planned) - step_seconds(plan) == pytest.approx(choice.seconds)
         # What can overwrite something now, and could not before, is not in the prediction.
         assert max(planned.ledger.live_bytes()) <= choice.live_bytes

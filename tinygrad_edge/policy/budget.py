@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,12 +14,16 @@ from ..plan import Plan
 from ..plan.ledger import megabytes
 from .again import made_again
 from .cost import cost_of
+from .formats import FORMATS
 from .frontier import Frontier
 from .lifetimes import Choice
+from .microbatch import Microbatch
 from .pipeline import Machine, Policy
+from .store import Store
 
 __all__ = ["Budget", "as_bytes"]
 
+_MICROBATCH = ("microbatch", "microbatch_bn")
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 #: Choices that are planned whatever is predicted: a refusal names the best of them.
 _SMALLEST = 3
@@ -42,12 +47,17 @@ class Budget(Policy):
     Includes the default. Saved values are kept or made again, whichever is predicted to be fastest
     among choices that do not depend on the budget, so that more bytes never give a slower plan. The
     times are those that ``tinygrad-edge bench MODEL --calibrate`` measured, or estimates. A choice
-    is planned before it is taken. Lossless.
+    is planned before it is taken. Lossless, but for what is allowed.
 
     Parameters
     ----------
     bytes : int or str
         ``"8MB"`` is 8e6, ``"8MiB"`` 8 * 2**20.
+    allow : collection of str
+        What may be done besides, though it is not lossless; it is done where that is predicted to
+        be faster. ``"microbatch"``: any number of equal parts of the batch, where no batch-norm
+        trains; ``"microbatch_bn"``: likewise, and batch-norm takes its statistics from each part;
+        the formats of `Store`, such as ``"float16"``.
 
     Raises
     ------
@@ -59,37 +69,75 @@ class Budget(Policy):
     phase: ClassVar[str] = "budget"
 
     bytes: int | str
+    allow: Collection[str] = ()
 
     def __post_init__(self) -> None:
+        allowed = (self.allow,) if isinstance(self.allow, str) else tuple(self.allow)
+        object.__setattr__(self, "allow", allowed)
+        for name in allowed:
+            if name not in _MICROBATCH and name not in FORMATS:
+                known = ", ".join((*_MICROBATCH, *FORMATS))
+                raise GraphError(f"Budget: there is no {name!r} to allow; there are {known}")
         if as_bytes(self.bytes) < 0:
             raise GraphError(f"a budget cannot be negative, got {self.bytes!r}")
 
+    def __repr__(self) -> str:
+        allow = f", allow={self.allow!r}" if self.allow else ""
+        return f"Budget(bytes={self.bytes!r}{allow})"
+
+    def companies(self, graph: Graph) -> list[tuple[Policy, ...]]:
+        """What is allowed: nothing, a format, parts of the batch, or both."""
+        stores = [(), *((Store(name),) for name in self.allow if name in FORMATS)]
+        return [(*store, *parts) for store in stores for parts in self._parts(graph)]
+
+    def _parts(self, graph: Graph) -> Iterator[tuple[Policy, ...]]:
+        yield ()
+        if not any(name in _MICROBATCH for name in self.allow):
+            return
+        if "microbatch_bn" not in self.allow and any(
+            n.op.name == "batch_norm" for n in graph.nodes
+        ):
+            raise GraphError(
+                "Budget: batch-norm trains in this step, and would take its statistics from each "
+                "micro-batch; allow 'microbatch_bn' if it may"
+            )
+        batch = next((v.shape[0] for v in graph.inputs if v.shape), 0)
+        yield from ((Microbatch(n),) for n in range(2, batch + 1) if batch % n == 0)
+
     def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Give the graph as fast as it fits."""
-        plan_of = machine.plan_of
         limit = as_bytes(self.bytes)
-        by_default = plan_of(made_again(graph))
+        core = graph.core()
+
+        def plan_of(marked: Graph) -> Plan:
+            return machine.plan_of(graph.with_core(made_again(marked, machine.rounding)))
+
+        by_default = plan_of(core)
         if by_default.peak_bytes <= limit:
             return graph
-        bare = Graph(graph.outputs, graph.effects, graph.inputs).marked(remarks=graph.remarks)
-        plan = plan_of(bare)
+        if core.stored:  # what is stored is there from now on, and may be made again itself
+            core = made_again(core, machine.rounding)
+        bare = Graph(core.outputs, core.effects, core.inputs).marked(remarks=core.remarks)
+        plan = machine.plan_of(graph.with_core(bare))
         fixed = plan.peak_bytes - plan.arena_bytes
-        cost = cost_of(bare, machine.times())
+        cost = cost_of(plan.graph, machine.times())
         frontier = Frontier(plan, cost)
         lives = frontier.lifetimes
-        default = lives.predict(graph.again.intersection(lives.values) | lives.unsaved)
+        default = lives.predict(core.again.intersection(lives.values) | lives.unsaved)
         fast = (c for c in frontier.choices(limit - fixed) if c.seconds >= default.seconds)
         too_large = [by_default]
         for choice in itertools.chain(fast, frontier.proposed[:_SMALLEST]):
             fitting = lives.marked(bare, choice)
-            planned = plan_of(made_again(fitting))
+            planned = plan_of(fitting)
             if planned.peak_bytes <= limit:
                 bound = frontier.least_seconds(limit - fixed)
                 larger = next(frontier.choices(1.05 * limit - fixed), choice)
                 remark = self._certificate(frontier, default, choice, bound, larger)
-                return fitting.marked(remarks=[remark])
+                return graph.with_core(fitting).marked(remarks=[remark])
             too_large.append(planned)
-        raise BudgetError(self._refusal(too_large, fixed + frontier.least_bytes()))
+        smallest = min(too_large, key=lambda p: p.peak_bytes)
+        message = self._refusal(smallest, fixed + frontier.least_bytes())
+        raise BudgetError(message, smallest.peak_bytes)
 
     def _certificate(
         self, frontier: Frontier, default: Choice, chosen: Choice, bound: float, more: Choice
@@ -106,8 +154,7 @@ class Budget(Policy):
             f"{factor(min(more.seconds, chosen.seconds))}"
         )
 
-    def _refusal(self, plans: list[Plan], least: int) -> str:
-        smallest = min(plans, key=lambda p: p.peak_bytes)
+    def _refusal(self, smallest: Plan, least: int) -> str:
         entries = sorted(smallest.live(), key=lambda e: -e.nbytes)[:3]
         filled = ", ".join(f"{e.name} {megabytes(e.nbytes)}" for e in entries) or "none"
         return (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ..graph import Graph, Node
 from ..timing import signature
 
-__all__ = ["cost_of", "seconds"]
+__all__ = ["cost_of", "seconds", "total_seconds"]
 
 #: What one core of a small board or an old laptop does, within a factor that a ratio of two
 #: estimates does not see.
@@ -22,7 +22,7 @@ def seconds(node: Node) -> float:
 
 
 def cost_of(graph: Graph, times: Mapping[str, float]) -> Callable[[Node], float]:
-    """Give the time of each node of a graph.
+    """Give the time of each node of a graph, of those in loops for all iterations together.
 
     Parameters
     ----------
@@ -31,12 +31,28 @@ def cost_of(graph: Graph, times: Mapping[str, float]) -> Callable[[Node], float]
         Seconds of kernel calls by their signature. What is not there is estimated, on the scale of
         what is.
     """
+    repeats = dict(_nodes(graph))
     measured: dict[Node, float] = {}
-    for node in graph.nodes if times else ():
+    for node in repeats if times else ():
         kernels = node.op.kernel(node) if node.op.kernel else []
         calls = [signature(k) for k in (kernels if isinstance(kernels, list) else [kernels])]
         if calls and all(call in times for call in calls):
             measured[node] = sum(times[call] for call in calls)
     ratios = [taken / seconds(node) for node, taken in measured.items() if seconds(node)]
     scale = statistics.median(ratios) if ratios else 1.0
-    return lambda node: measured.get(node, scale * seconds(node))
+    return lambda node: repeats[node] * measured.get(node, scale * seconds(node))
+
+
+def total_seconds(graph: Graph, times: Mapping[str, float]) -> float:
+    """The time of a step."""
+    cost = cost_of(graph, times)
+    return sum(cost(node) for node, _ in _nodes(graph) if node.op.kernel is not None)
+
+
+def _nodes(graph: Graph, repeat: int = 1) -> Iterator[tuple[Node, int]]:
+    """The nodes of a graph and of its loops' bodies, and how often they run."""
+    for node in graph.nodes:
+        if node.body is None:
+            yield node, repeat
+        else:
+            yield from _nodes(node.body, repeat * node.attrs["count"])

@@ -70,7 +70,8 @@ class Lifetimes:
     Parameters
     ----------
     plan : Plan
-        Of the step that keeps everything.
+        Of the step that keeps everything. If it is taken in micro-batches, the choice is about the
+        values of each of them.
     seconds : callable
         The time that a node takes.
 
@@ -91,10 +92,10 @@ class Lifetimes:
     """
 
     def __init__(self, plan: Plan, seconds: Callable[[Node], float]) -> None:
-        graph = plan.graph
-        self.graph = graph
-        self.step_seconds = sum(seconds(n) for n in graph.nodes if n.op.kernel is not None)
-        self.time = {node: i for i, node in enumerate(graph.nodes)}
+        graph = self.graph = plan.graph.core()
+        self.nodes = [moment.node for moment in plan.storage.moments]
+        self.step_seconds = sum(seconds(n) for n in self.nodes if n.op.kernel is not None)
+        self.time = {node: i for i, node in enumerate(self.nodes)}
         self.fresh = fresh_until(graph)
         self.last_forward: dict[Value, int] = {}
         self.wanted: dict[int, list[tuple[Value, int]]] = {}
@@ -120,15 +121,15 @@ class Lifetimes:
             for v in self.values
         }
         self.last = {
-            base_of(v): 2 * t + 1 for n, t in self.time.items() for v in n.inputs
-        } | dict.fromkeys(map(base_of, graph.outputs), len(graph.nodes) * 2)
+            base_of(v): 2 * self.time[n] + 1 for n in graph.nodes for v in n.inputs
+        } | dict.fromkeys(map(base_of, graph.outputs), len(self.nodes) * 2)
         self.seconds = {v: seconds(v.node) for v in self.values}
         self.nbytes = {v: v.nbytes for v in self.values}
         self.made_by: dict[Node, list[Value]] = {}
         for value in self.values:
             self.made_by.setdefault(value.node, []).append(value)
         self.live = self._live_bytes(plan)
-        workspaces = [0] * len(graph.nodes)
+        workspaces = [0] * len(self.nodes)
         for buffer in plan.storage.buffers:
             workspaces[buffer.start] += 0 if buffer.lives else buffer.nbytes
         self.workspace = {v: workspaces[self.time[v.node]] for v in self.values}
@@ -181,7 +182,7 @@ class Lifetimes:
         return [v for v in values if v in needed]
 
     def _live_bytes(self, plan: Plan) -> np.ndarray:
-        count = 2 * len(self.graph.nodes)
+        count = 2 * len(self.nodes)
         change = np.zeros(count + 1, np.int64)
         for buffer in plan.storage.buffers:
             # What a node makes is not there before it.
@@ -191,20 +192,19 @@ class Lifetimes:
 
     def _overwritable(self) -> frozenset[Value]:
         """What its last reader in the forward part may write over, if no other part reads it."""
-        readers = {t: n for n, t in self.time.items()}
         return frozenset(
             v
             for v in self.values
             if any(
                 overwrites(w, [v]) and w.node.part == "forward"
-                for w in readers[self.last_forward.get(v, self.time[v.node])].outputs
+                for w in self.nodes[self.last_forward.get(v, self.time[v.node])].outputs
             )
         )
 
     def marked(self, graph: Graph, choice: Choice) -> Graph:
         """The graph with the marks of a choice."""
-        nodes = self.graph.nodes
-        return graph.marked(choice.again, anew=[(nodes[t].origin, v) for t, v in choice.anew])
+        anew = [(self.nodes[t].origin, v) for t, v in choice.anew]
+        return graph.marked(choice.again, anew=anew)
 
     # ---- prediction ----
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
 from ..autodiff import differentiate
-from ..errors import GraphError
+from ..errors import BudgetError, GraphError
 from ..graph import ASSIGN, GRADIENT, Cell, Graph, Node, Value, marked, verify
 from ..plan import Plan, make_plan
 from .again import made_again
+from .cost import total_seconds
 from .formats import ANY_CELL
 from .fuse import fuse_chains, fuse_patterns
 
@@ -55,6 +57,10 @@ class Policy:
     def parts(self) -> tuple[Policy, ...]:
         """The rewrites that it consists of, if they belong to several phases."""
         return (self,)
+
+    def companies(self, graph: Graph) -> Sequence[tuple[Policy, ...]]:
+        """Policies that may go with it, for a traced graph; the fastest of the steps is taken."""
+        return ((),)
 
     def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Give the graph rewritten for a machine; for most policies, all are alike."""
@@ -126,6 +132,8 @@ _BUILT_IN: dict[str, tuple[Any, ...]] = {
 def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MACHINE) -> Graph:
     """Take a traced graph through all phases, verified after each rewrite.
 
+    Where a policy allows several others to go with it, the fastest result is taken.
+
     Parameters
     ----------
     graph : Graph
@@ -136,7 +144,42 @@ def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MAC
     ------
     GraphError
         A rewrite broke a rule of graphs; the message names it.
+    BudgetError
+        There is no result; the message is that of the nearest one.
     """
+    companies = [sum(each, ()) for each in product(*(p.companies(graph) for p in policies))]
+    if len(companies) == 1:
+        return _through_phases(graph, (*policies, *companies[0]), machine)
+    alone = [p for p in policies if len(p.companies(graph)) == 1]
+    #: No step can be faster than the one in the same company without the policies that choose it.
+    least = []
+    for i, company in enumerate(companies):
+        try:
+            unbound = _through_phases(graph, (*alone, *company), machine)
+        except GraphError:  # the company does not suit this step
+            if not company:
+                raise
+            continue
+        least.append((total_seconds(unbound, machine.times()), i))
+    best: tuple[float, Graph] | None = None
+    refused: list[BudgetError] = []
+    for bound, i in sorted(least):
+        if best is not None and best[0] <= bound:
+            break
+        try:
+            found = _through_phases(graph, (*policies, *companies[i]), machine)
+        except BudgetError as error:
+            refused.append(error)
+            continue
+        taken = total_seconds(found, machine.times())
+        if best is None or taken < best[0]:
+            best = taken, found
+    if best is None:
+        raise min(refused, key=lambda error: error.smallest)
+    return best[1]
+
+
+def _through_phases(graph: Graph, policies: Sequence[Policy], machine: Machine) -> Graph:
     rewrites = [part for policy in policies for part in policy.parts()]
     for phase in PHASES:
         steps = [(rule.__name__, _everywhere(rule)) for rule in _BUILT_IN.get(phase, ())]
