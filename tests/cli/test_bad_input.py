@@ -38,6 +38,12 @@ ARGUMENTS = [
     (["train", "--lr", "nan"], "got 'nan'"),
     (["train", "--lr", "inf"], "got 'inf'"),
     (["train", "--budget", "much"], "--budget: expected bytes such as"),
+    (
+        ["train", "--budget", "1GB", "--allow", "float8"],
+        "no 'float8' to allow; there are microbatch",
+    ),
+    (["train", "--allow", "float16"], "give a --budget"),
+    (["plan", "lenet", "--allow", "float16"], "give a --budget"),
     (["train", "--budget", "1kB"], "the smallest budget found for this step is"),
     (["train", "--seed", "-1"], "from 0 on, got '-1'"),
     (["train", "--seed", str(2**64)], "below 2**64"),

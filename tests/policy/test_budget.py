@@ -121,7 +121,9 @@ def test_predictions_hold(net, data):
     some = data.draw(st.sets(st.sampled_from(lives.values))) if lives.values else set()
     drawn = lives.predict(lives.unsaved.union(some))
     for choice in (drawn, data.draw(st.sampled_from(list(frontier.choices())))):
-        planned = te.plan.make_plan(made_again(lives.marked(plan.graph, choice), ANY_CELL), workspace)
+        planned = te.plan.make_plan(
+            made_again(lives.marked(plan.graph, choice), ANY_CELL), workspace
+        )
         assert step_seconds(planned) - step_seconds(plan) == pytest.approx(choice.seconds)
         # What can overwrite something now, and could not before, is not in the prediction.
         assert max(planned.ledger.live_bytes()) <= choice.live_bytes
@@ -197,3 +199,28 @@ def test_bytes_are_decimal_unless_they_say_otherwise(text, expected):
 def test_what_is_no_amount_is_refused(wrong):
     with pytest.raises(GraphError):
         Budget(wrong)
+
+
+def test_what_is_allowed_is_done_where_it_is_faster_or_nothing_else_fits():
+    name, default = "mobilenet_v1_patch", Step("mobilenet_v1_patch", None).plan
+    least = smallest(name)
+    plan = Step(name, [Budget(least - 1, "microbatch_bn")]).plan
+    assert plan.peak_bytes < least
+    assert any("chosen besides: Microbatch(n=" in remark for remark in plan.graph.remarks)
+    half = (least + default.peak_bytes) // 2
+    lossless, lossy = (Step(name, [Budget(half, allow)]).plan for allow in ((), "float16"))
+    assert step_seconds(lossy) <= step_seconds(lossless)
+    roomy = Step(name, [Budget(default.peak_bytes, ("float16", "microbatch_bn"))]).plan
+    assert roomy.peak_bytes == default.peak_bytes and not roomy.graph.remarks
+
+
+def test_batch_norm_in_parts_is_not_allowed_by_the_way():
+    with pytest.raises(GraphError, match="allow 'microbatch_bn'"):
+        _ = Step("cnn", [Budget("1GB", "microbatch")]).plan
+    least = smallest("lenet")  # without batch-norm
+    assert Step("lenet", [Budget(least - 1, "microbatch")]).plan.peak_bytes < least
+
+
+def test_what_cannot_be_allowed_is_refused_with_what_can():
+    with pytest.raises(GraphError, match="no 'float8' to allow; there are microbatch, .*float16"):
+        Budget("1MB", ("float8",))

@@ -29,6 +29,12 @@ __all__ = [
 DATA = f"{', '.join(data.SOURCES)}, a folder of pictures, or an .npz file"
 
 
+#: What a budget may do besides.
+ALLOW = (
+    "what a budget may do though it changes results, as microbatch_bn,float16: "
+    f"{', '.join(policy.ALLOWED)}"
+)
+
 #: What a budget does.
 BUDGET = "peak bytes of a step, such as 64MB: values are made again instead of kept; same results"
 
@@ -92,6 +98,23 @@ def nbytes(text: str) -> int:
         return policy.as_bytes(text)
     except GraphError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def allow(text: str) -> tuple[str, ...]:
+    """What a budget may do besides, as microbatch_bn,float16."""
+    names = tuple(text.split(","))
+    try:
+        policy.Budget(0, names)
+    except GraphError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return names
+
+
+def budget_of(args: argparse.Namespace) -> policy.Budget | None:
+    """The budget of a command line, with all that it allows."""
+    if args.allow and args.budget is None:
+        raise GraphError("--allow says what a budget may do: give a --budget")
+    return policy.Budget(args.budget.bytes, args.allow) if args.budget else None
 
 
 def size(text: str) -> tuple[int, int, int]:

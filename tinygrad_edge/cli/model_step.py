@@ -10,7 +10,7 @@ import numpy as np
 from .. import functional, models, policy
 from ..compiled import CompiledStep, compile
 from ..tensor import Tensor
-from .arguments import BUDGET, budget, count, name_of, size
+from .arguments import ALLOW, BUDGET, allow, budget, budget_of, count, name_of, size
 from .recipes import OPTIMIZERS
 
 __all__ = ["ModelStep", "add_options", "model_step"]
@@ -42,6 +42,7 @@ def add_options(parser: Any, nargs: str | None = None) -> None:
         help=f"one of {', '.join(OPTIMIZERS)} (default: sgd)",
     )
     option("--budget", type=budget, metavar="BYTES", help=BUDGET)
+    option("--allow", type=allow, metavar="NAMES", default=(), help=ALLOW)
 
 
 class ModelStep(NamedTuple):
@@ -71,7 +72,8 @@ def model_step(args: argparse.Namespace, lr: float, freeze: str | None = None) -
         optimizer.minimize(loss)
         return loss
 
-    policies = [args.budget] if args.budget else None
+    within = budget_of(args)
+    policies: list[policy.Policy] | None = [within] if within else None
     if freeze:
         policies = [policy.Freeze(freeze), *(policies or [policy.Default()])]
     rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .. import data, models
 from ..errors import DataError, FileError
+from .arguments import budget_of
 from .recipes import FEW, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
 from .record import DataInfo, Progress, Settings
 from .run import Run
@@ -36,7 +37,7 @@ def started(args: argparse.Namespace) -> Start:
     settings = Settings(**chosen)
     if settings.freeze and settings.init is None:
         raise DataError("--freeze keeps weights as they are: name them with --init")
-    training = Training(settings, dataset, args.budget)
+    training = Training(settings, dataset, budget_of(args))
     new: tuple[str, ...] = ()
     if settings.init is not None:
         new = models.load_weights(training.model, Run.at(settings.init, best=True).snapshot)
@@ -62,7 +63,7 @@ def resumed(args: argparse.Namespace) -> Start:
     dataset = _opened(settings.data, args.data_dir, settings.size, settings.patience)
     if DataInfo.of(dataset) != record.data:
         raise DataError(f"the {dataset.name} here is not what the run in {files.folder} was fed")
-    training = Training(settings, dataset, args.budget)
+    training = Training(settings, dataset, budget_of(args))
     files.load(training.state)
     files.repair(record.progress.epochs)
     return Start(files, training, record.progress)

@@ -9,7 +9,7 @@ from typing import Any
 from .. import data, models
 from ..runtime import release_arena, set_threads
 from . import curves, loop
-from .arguments import BUDGET, DATA, budget, count, name_of, positive, seed
+from .arguments import ALLOW, BUDGET, DATA, allow, budget, count, name_of, positive, seed
 from .recipes import FEW, IMBALANCE, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
 from .record import Progress, Record
 from .report import Report, memory_table
@@ -54,6 +54,7 @@ def add(commands: Any) -> None:
     option("--seed", type=seed, metavar="N", help="decides all that is random (default: 0)")
     option("--threads", type=count, metavar="N", help="default: all processors; changes no result")
     option("--budget", type=budget, metavar="BYTES", help=BUDGET)
+    option("--allow", type=allow, metavar="NAMES", default=(), help=ALLOW)
     option("--size", type=count, metavar="N", help="pictures of a folder: NxN (default: 64x64)")
     option(
         "--patience",

@@ -1,7 +1,7 @@
 """Policies: rewrites of a step's graph that change how values cross from forward to backward."""
 
 from .adaptive import AdaptivePrecision, Decision, Precision
-from .budget import Budget, as_bytes
+from .budget import ALLOWED, Budget, as_bytes
 from .checkpoint import Checkpoint
 from .default import Default
 from .freeze import Freeze
@@ -11,6 +11,7 @@ from .recompute import Recompute
 from .store import Store
 
 __all__ = [
+    "ALLOWED",
     "PHASES",
     "AdaptivePrecision",
     "Budget",

@@ -21,9 +21,11 @@ from .microbatch import Microbatch
 from .pipeline import Machine, Policy
 from .store import Store
 
-__all__ = ["Budget", "as_bytes"]
+__all__ = ["ALLOWED", "Budget", "as_bytes"]
 
 _MICROBATCH = ("microbatch", "microbatch_bn")
+#: What a budget may be allowed.
+ALLOWED = (*_MICROBATCH, *FORMATS)
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 #: Choices that are planned whatever is predicted: a refusal names the best of them.
 _SMALLEST = 3
@@ -75,8 +77,8 @@ class Budget(Policy):
         allowed = (self.allow,) if isinstance(self.allow, str) else tuple(self.allow)
         object.__setattr__(self, "allow", allowed)
         for name in allowed:
-            if name not in _MICROBATCH and name not in FORMATS:
-                known = ", ".join((*_MICROBATCH, *FORMATS))
+            if name not in ALLOWED:
+                known = ", ".join(ALLOWED)
                 raise GraphError(f"Budget: there is no {name!r} to allow; there are {known}")
         if as_bytes(self.bytes) < 0:
             raise GraphError(f"a budget cannot be negative, got {self.bytes!r}")

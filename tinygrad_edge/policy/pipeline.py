@@ -173,7 +173,10 @@ def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MAC
             continue
         taken = total_seconds(found, machine.times())
         if best is None or taken < best[0]:
-            best = taken, found
+            chosen = (
+                [f"chosen besides: {', '.join(map(repr, companies[i]))}"] if companies[i] else ()
+            )
+            best = taken, found.marked(remarks=chosen)
     if best is None:
         raise min(refused, key=lambda error: error.smallest)
     return best[1]
