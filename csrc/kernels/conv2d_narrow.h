@@ -66,8 +66,9 @@ static inline __attribute__((always_inline)) void narrow_tile_of(int rows, int64
     }
 }
 
-/* For any number of rows up to MR. */
-static void narrow_tile(int64_t rows, int64_t k_count, const float *a, const float *const slab[2], const int32_t *tap, float *sums)
+/* For any number of rows up to MR. Not inlined, so that no caller's variables compete with the sums for registers. */
+static __attribute__((noinline)) void narrow_tile(int64_t rows, int64_t k_count, const float *a, const float *const slab[2],
+                                                  const int32_t *tap, float *sums)
 {
     if (MR >= 12 && rows > 10)
         narrow_tile_of(12, k_count, a, slab, tap, sums);
