@@ -85,6 +85,8 @@ def test_every_life_in_the_arena_is_as_long_as_its_readers_say(policies):
     for value in values:
         why = plan.why(value)
         assert (why.made, why.last_use) == life_by_calls(plan, value)[:2], str(why)
+    for value in (v for n in plan.graph.nodes for v in n.outputs):
+        assert plan.why(value).made <= plan.why(value).last_use
 
 
 def test_why_names_the_policy(checkpointed):
@@ -98,6 +100,11 @@ def test_why_names_the_policy(checkpointed):
     stored = residual_plan([Default(), Store("float16")])
     halves = [s for s in stored.saved() if s.dtype == "float16"]
     assert halves and all(repr(Store("float16")) in stored.why(s).cause for s in halves)
+    bits = residual_plan([Default(), Store("bitmask")])
+    packed = next(s for s in bits.saved() if s.name == "maxpool.pack")
+    unpacked = next(v for v in bits.graph.causes["stored"] if v.node.part == "backward")
+    assert repr(Store("bitmask")) in bits.why(packed).cause
+    assert bits.reasons.original(unpacked).shape == unpacked.shape
     assert "no policy" in residual_plan([]).why("conv1.conv2d").cause
 
 

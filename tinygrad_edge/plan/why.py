@@ -139,7 +139,7 @@ class Reasons:
             return self._lives[value]
         times = [self._ledger.time(n) for n in self._ledger.readers(value)]
         made = self._ledger.time(value.node)
-        if value in self._outputs:
+        if value in self._outputs or value.node.op is ASSIGN:  # there when the step ends
             times.append(len(self._live) - 1)
         if value.node.op in (INPUT, READ) and times:
             made = min(times)
@@ -155,9 +155,12 @@ class Reasons:
 
     def original(self, value: Value) -> Value | None:
         """What a copy stands for; None for what is no copy."""
-        node = value.node
-        first = self._first[node.origin]
-        return None if first is node else first.outputs[min(value.index, len(first.outputs) - 1)]
+        first = self._first[value.node.origin]
+        if first is value.node:
+            return None
+        # What was decoded has another index than the output that it stands for.
+        alike = [v for v in first.outputs if v.type == value.type]
+        return next((v for v in alike if v.index == value.index), alike[0] if alike else None)
 
     def made_again(self, value: Value) -> tuple[int, str] | None:
         """The call that makes a forward value again, and the policies behind it."""
