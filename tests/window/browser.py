@@ -103,13 +103,18 @@ class Browser:
             actions += [{"type": "keyUp", "value": k} for k in reversed(keys)]
         self._post("/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
 
+    def hover(self, x: float, y: float) -> None:
+        """Move the mouse to a point of the window."""
+        self._mouse({"type": "pointerMove", "x": round(x), "y": round(y), "duration": 0})
+
     def click(self, x: float, y: float) -> None:
         """Press the mouse at a point of the window."""
-        move = {"type": "pointerMove", "x": round(x), "y": round(y), "duration": 0}
-        actions = [move, {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
-        self._post(
-            "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": actions}]}
-        )
+        self.hover(x, y)
+        self._mouse({"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0})
+
+    def _mouse(self, *actions) -> None:
+        mouse = {"type": "pointer", "id": "mouse", "actions": actions}
+        self._post("/actions", {"actions": [mouse]})
 
     def errors(self) -> list[str]:
         """What the console has said since this was asked last."""

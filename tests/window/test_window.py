@@ -167,11 +167,14 @@ def test_a_click_in_the_arena_tells_why_a_value_is_there(page, plans, name):
         " box.y + axes.y(s.offset + s.nbytes / 2)]"
         f"}})({json.dumps(largest)})"
     )
+    browser.hover(x, y)
+    hint = browser.run("document.getElementById('tip').hidden || $('tip').textContent")
     browser.click(x, y)
     shown = browser.run("document.querySelector('#value').textContent")
     label = browser.run("plans[0].values[state.selected].name")
     why = plan.why(label.split()[0])
     assert label in shown and why.cause in shown and f"{why.nbytes:,}" in shown
+    assert label in hint
     assert f"call {why.made} to call {why.last_use}" in shown
     browser.press("escape")
     assert "Press one" in browser.run("document.querySelector('#value').textContent")
