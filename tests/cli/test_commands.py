@@ -85,7 +85,9 @@ def test_help_suffices(command, each):
     assert "usage: tinygrad-edge" in out
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/daily.md", "docs/benchmarks.md", "docs/memory.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/daily.md", "docs/benchmarks.md", "docs/memory.md"]
+)
 def test_commands_in_documents_are_commands(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
