@@ -217,6 +217,15 @@ def test_a_click_on_the_graph_goes_to_the_call(page):
     )
     browser.click(x, y)
     assert call_shown(browser) == 20
+    # A rung between the two columns is a saved value.
+    x, y, number = browser.run(
+        "(r => { const b = document.getElementById('ladder').getBoundingClientRect(),"
+        " p = ladders[0].points, [f, t] = [p[ladders[0].maker.get(r.value.number)], p[r.to]];"
+        " return [b.x + (f.x + t.x) / 2, b.y + (f.y + t.y) / 2, r.value.number] })"
+        "([...ladders[0].rungs].sort((a, b) => b.value.nbytes - a.value.nbytes)[0])"
+    )
+    browser.click(x, y)
+    assert browser.run("state.selected") == number and call_shown(browser) == 20
 
 
 def test_two_plans_are_compared(page, plans):

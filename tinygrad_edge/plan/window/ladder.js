@@ -110,9 +110,22 @@ class Ladder {
     context.setLineDash([]);
   }
 
+  // The saved value whose rung passes by a point.
+  rungUnder(x, y) {
+    let best = null, nearest = 5;
+    for (const { value, to } of this.rungs) {
+      const a = this.points[this.maker.get(value.number)], b = this.points[to];
+      if (!a || !b) continue;
+      const share = Math.min(1, Math.max(0, (x - a.x) / (b.x - a.x || 1)));
+      const distance = Math.abs(a.y + share * (b.y - a.y) - y) + (x < a.x || x > b.x ? 99 : 0);
+      if (distance < nearest) { nearest = distance; best = value.number; }
+    }
+    return best;
+  }
+
   // The call nearest to a point.
   under(x, y) {
-    let best = null, nearest = 14;
+    let best = null, nearest = 9;
     this.points.forEach((p, n) => {
       const distance = p ? Math.hypot(p.x - x, p.y - y) : Infinity;
       if (distance < nearest) { nearest = distance; best = n; }

@@ -337,7 +337,9 @@ function listen(frame, canvas) {
 }
 
 $("ladder").addEventListener("click", (e) => {
-  const found = ladders[state.active].under(...point($("ladder"), e));
+  const ladder = ladders[state.active], place = point($("ladder"), e);
+  const found = ladder.under(...place), rung = ladder.rungUnder(...place);
+  if (found === null && rung !== null) { state.selected = rung; render(); }
   if (found !== null) { state.selected = active().calls[found].made[0] ?? state.selected; go(active().left(found)); }
 });
 
