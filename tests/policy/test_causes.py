@@ -3,7 +3,7 @@
 import numpy as np
 
 import tinygrad_edge as te
-from tinygrad_edge.policy import Checkpoint, Default, Store
+from tinygrad_edge.policy import Budget, Checkpoint, Default, Store
 
 
 def causes(policies):
@@ -30,6 +30,16 @@ def test_each_mark_keeps_the_name_of_its_policy():
     found = causes([Default(), store, checkpoint])[1]
     assert found["again"] == found["kept"] == {repr(checkpoint)}
     assert repr(store) in found["stored"]
+
+
+def test_a_budget_is_the_cause_of_what_it_has_chosen():
+    default = causes(None)[0]
+    budget = Budget(default.peak_bytes - 1)
+    plan, found = causes([budget])
+    assert found == {"again": {repr(budget)}}
+    copy = next(iter(plan.graph.causes["again"]))
+    assert repr(budget) in plan.why(copy).cause
+    assert repr(budget) in plan.why(plan.reasons.original(copy)).cause
 
 
 def test_what_is_made_again_has_the_origin_of_what_it_stands_for():
