@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import bisect
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +15,9 @@ from .pipeline import Policy
 from .select import crossing, is_small, nothing_matched
 
 __all__ = ["Checkpoint", "narrow_places"]
+
+#: Sizes of segments that are tried: from all that is saved down to a 250th, each 8 % smaller.
+_LIMITS = 64
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Checkpoint(Policy):
     ----------
     every : int, optional
         A checkpoint is every so many-th place where a single value leads from what came before to
-        what follows: in a residual network, after a block. Without arguments, the square root of
-        their number (Chen et al. 2016, section 4.1).
+        what follows: in a residual network, after a block. Without arguments, segments are of equal
+        bytes, so many that they and all checkpoints need least (Chen et al. 2016, algorithm 3).
     at : str or collection of str, optional
         Patterns of module paths: what leaves these modules is kept.
 
@@ -64,14 +68,62 @@ class Checkpoint(Policy):
             for v in node.outputs
             if v not in kept and not is_small(v)
         }
-        return graph.marked(again, kept)
+        return graph.marked(again, kept, anew=_let_go(graph, again, kept))
 
     def _spaced(self, graph: Graph, forward: list[Node]) -> set[Value]:
         # The backward part begins at the last saved value: a checkpoint there spares nothing.
         end = max((v.node.number for v in crossing(graph) if not is_small(v)), default=-1)
         places = [v for v in narrow_places(graph) if v.node.number < end and not is_small(v)]
-        every = self.every or math.isqrt(max(len(places), 1))
-        return set(places[every - 1 :: every])
+        if self.every is None:
+            return _of_equal_bytes(graph, places)
+        return set(places[self.every - 1 :: self.every])
+
+
+def _of_equal_bytes(graph: Graph, places: list[Value]) -> set[Value]:
+    """Checkpoints that need least together with the largest segment.
+
+    A segment goes on as long as what is saved in it stays below a limit; many limits are tried.
+    """
+    saved = [v for v in crossing(graph) if v not in graph.again]
+    saved.sort(key=lambda v: v.node.number)
+    sums = [0, *itertools.accumulate(v.nbytes for v in saved)]
+    upto = [sums[bisect.bisect(saved, p.node.number, key=lambda v: v.node.number)] for p in places]
+
+    def cut(limit: float) -> tuple[int, list[Value]]:
+        kept: list[Value] = []
+        start = largest = 0
+        for i, place in enumerate(places):
+            following = upto[i + 1] if i + 1 < len(places) else sums[-1]
+            if following - start > limit and upto[i] > start:
+                largest = max(largest, upto[i] - start)
+                start = upto[i]
+                kept.append(place)
+        return sum(v.nbytes for v in kept) + max(largest, sums[-1] - start), kept
+
+    tried = (cut(sums[-1] * 2 ** (-i / 8)) for i in range(_LIMITS))
+    return set(min(tried, key=lambda found: found[0])[1])
+
+
+def _let_go(graph: Graph, again: set[Value], kept: set[Value]) -> set[tuple[int, Value]]:
+    """Let values that another policy makes again not wait for their readers in a segment either.
+
+    Each is let go of when its segment has been made, and made once more where it is read.
+    """
+    cheap = again & graph.again
+    if not cheap:
+        return set()
+    bounds = sorted(v.node.number for v in kept)
+    segments: dict[int, list[Value]] = {}
+    for value in cheap:
+        segments.setdefault(bisect.bisect(bounds, value.node.number), []).append(value)
+    found: set[tuple[int, Value]] = set()
+    backward = [n for n in graph.nodes if n.part == "backward"]
+    for node, following in itertools.pairwise(backward):
+        for value in map(base_of, node.inputs):
+            if value in again:
+                segment = segments.pop(bisect.bisect(bounds, value.node.number), ())
+                found.update((following.origin, v) for v in segment)
+    return found
 
 
 def narrow_places(graph: Graph) -> list[Value]:
