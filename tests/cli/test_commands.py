@@ -44,6 +44,19 @@ def test_plan_is_written_to_a_file(command, tmp_path):
     assert code == 2 and "expected a file that ends in .html" in err
 
 
+def test_plan_shows_time_against_bytes(command, tmp_path):
+    picture = tmp_path / "lenet.svg"
+    words = ("plan", "lenet", "--batch", "8", "--pareto", "--optimal", "--out", str(picture))
+    code, out, err = command(*words)
+    assert (code, err) == (0, "")
+    header, *rows = out.splitlines()
+    assert header.split() == ["budget", "peak", "time", "optimal"]
+    factors = [[float(word.rstrip("x")) for word in row.split()[-2:]] for row in rows]
+    assert factors == sorted(factors, reverse=True) and factors[-1] == [1.0, 1.0]
+    assert all(best <= ours for ours, best in factors)
+    assert picture.read_text(encoding="utf-8").startswith("<?xml")
+
+
 def test_doctor_names_everything(command):
     code, out, err = command("doctor")
     assert (code, err) == (0, "")

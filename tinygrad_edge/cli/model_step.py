@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +54,12 @@ class ModelStep(NamedTuple):
     labels: np.ndarray
 
 
-def model_step(args: argparse.Namespace, lr: float, freeze: str | None = None) -> ModelStep:
+def model_step(
+    args: argparse.Namespace,
+    lr: float,
+    freeze: str | None = None,
+    policies: Sequence[policy.Policy] | None = None,
+) -> ModelStep:
     """Make the step that the options of `add_options` describe.
 
     Parameters
@@ -62,6 +68,8 @@ def model_step(args: argparse.Namespace, lr: float, freeze: str | None = None) -
     lr : float
     freeze : str, optional
         A pattern of the parameters that are not trained.
+    policies : sequence of Policy, optional
+        Instead of those that the options say.
     """
     channels, height, width = args.size
     model = models.build(args.model, args.classes, channels, (height, width))
@@ -72,10 +80,11 @@ def model_step(args: argparse.Namespace, lr: float, freeze: str | None = None) -
         optimizer.minimize(loss)
         return loss
 
-    within = budget_of(args)
-    policies: list[policy.Policy] | None = [within] if within else None
+    if policies is None:
+        within = budget_of(args)
+        policies = [within or policy.Default()]
     if freeze:
-        policies = [policy.Freeze(freeze), *(policies or [policy.Default()])]
+        policies = [policy.Freeze(freeze), *policies]
     rng = np.random.default_rng(0)
     images = rng.standard_normal((args.batch, *args.size), np.float32)
     return ModelStep(

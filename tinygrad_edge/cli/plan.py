@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..errors import DataError
+from . import pareto
 from .model_step import add_options, model_step
 from .recipes import OPTIMIZERS
 
@@ -29,11 +31,25 @@ def add(commands: Any) -> None:
         type=Path,
         help="write it: .html to look into it in a browser, .svg, .png or .json",
     )
+    parser.add_argument(
+        "--pareto",
+        action="store_true",
+        help="print time against bytes for budgets of all sizes; --out draws it, .png or .svg",
+    )
+    parser.add_argument(
+        "--optimal",
+        action="store_true",
+        help="with --pareto: beside them the best choices there are; minutes, and SciPy",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if args.pareto:
+        return pareto.run(args)
+    if args.optimal:
+        raise DataError("--optimal goes with --pareto")
     step, images, labels = model_step(args, OPTIMIZERS[args.optimizer].lr)
     plan = step.plan(images, labels)
     if args.out:

@@ -153,7 +153,7 @@ class Budget(Policy):
         return (
             f"{self!r}: predicted time {factor(chosen.seconds)} of the default's, no choice of "
             f"values to make again is below {factor(bound)}; 5 % more bytes: "
-            f"{factor(min(more.seconds, chosen.seconds))}"
+            f"{factor(max(min(more.seconds, chosen.seconds), default.seconds))}"
         )
 
     def _refusal(self, smallest: Plan, least: int) -> str:

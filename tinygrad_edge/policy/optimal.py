@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import BuildError
 from ..graph import ASSIGN, Graph, Node, Value, base_of
 from ..plan import Plan
 from .again import fresh_until
@@ -262,8 +263,13 @@ class _Program:
         self._row(scaled, -math.inf, (arena_bytes - fixed) * _BYTES)
 
     def solve(self, arena_bytes: float, limit: float, gap: float) -> Optimum:
-        from scipy.optimize import Bounds, LinearConstraint, milp
-        from scipy.sparse import csr_array
+        try:
+            from scipy.optimize import Bounds, LinearConstraint, milp
+            from scipy.sparse import csr_array
+        except ImportError:
+            raise BuildError(
+                "the best choice is found with SciPy: pip install 'tinygrad-edge[optimal]'"
+            ) from None
 
         self.rows, self.variables = [], {}
         self._logic()
@@ -303,8 +309,9 @@ class _Program:
         again = frozenset(v for v in self.values if ("there", v, 0) not in chosen)
         anew = frozenset(
             (v, self.stages[t])
-            for kind, n, t, *_ in chosen
+            for kind, *key in chosen
             if kind == "made"
+            for n, t in [key]
             for v in n.outputs
             if v in self.users
         )
