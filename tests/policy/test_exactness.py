@@ -105,3 +105,23 @@ def test_the_process_grows_by_the_arena(policies):
     tests = Path(__file__).parents[1]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tests)
     assert abs(int(done.stdout)) <= 1_000_000
+
+
+LOSSLESS = ("default", "checkpoint", "recompute", "budget")
+
+
+@pytest.mark.filterwarnings("ignore:.*matches no")
+@pytest.mark.parametrize("name", MODELS)
+def test_twenty_steps_have_the_same_bits_under_every_lossless_policy(name):
+    rng = np.random.default_rng(0)
+    channels, size = MODELS[name]
+    batches = rng.standard_normal((20, 4, channels, size, size)).astype(np.float32)
+    found = {}
+    for policies in ("textbook", *LOSSLESS):
+        te.manual_seed(0)
+        step, _, y = make_step(name, POLICIES[policies], 4)
+        losses = [step(x, y).item() for x in batches]
+        found[policies] = losses, {c.name: c.array.tobytes() for c in step.cells()}
+    for policies in LOSSLESS:
+        assert found[policies][0] == found["textbook"][0]
+        assert found[policies][1] == found["textbook"][1]
