@@ -356,6 +356,10 @@ class Graph:
         Under ``again``, ``kept`` and ``stored``: the policies that have marked each value so.
     remarks : tuple of str
         What policies have to say about the step; its plan prints it.
+    decided : Graph or None
+        The graph with all marks, of which the last rewrite made this one.
+    company : tuple of Policy
+        What a policy has chosen to go with it.
     """
 
     def __init__(
@@ -370,6 +374,8 @@ class Graph:
         self.stored: dict[Value, Any] = {}
         self.causes: dict[str, dict[Value, str]] = {"again": {}, "kept": {}, "stored": {}}
         self.remarks: tuple[str, ...] = ()
+        self.decided: Graph | None = None
+        self.company: tuple[Any, ...] = ()
         self.outputs = tuple(outputs)
         self.effects = tuple(sorted(effects, key=lambda node: node.number))
         self.nodes = tuple(ancestors(self.outputs, self.effects))
@@ -468,6 +474,7 @@ class Graph:
             for how, causes in other.causes.items()
         }
         self.remarks = other.remarks
+        self.decided, self.company = other.decided, other.company
         return self
 
     def marked(
@@ -494,6 +501,7 @@ class Graph:
             more = {v: f"{before[v]} and {by}" if v in before else by for v in values}
             graph.causes[how] = {**before, **more}
         graph.remarks = (*self.remarks, *remarks)
+        graph.decided, graph.company = self.decided, self.company
         return graph
 
     def with_outputs(self, more: Iterable[Value]) -> Graph:

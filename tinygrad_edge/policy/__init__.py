@@ -7,6 +7,7 @@ from .default import Default
 from .freeze import Freeze
 from .microbatch import Microbatch
 from .pipeline import PHASES, Machine, Policy, rewrite
+from .planned import Planned, save_decisions
 from .recompute import Recompute
 from .store import Store
 
@@ -21,10 +22,12 @@ __all__ = [
     "Freeze",
     "Machine",
     "Microbatch",
+    "Planned",
     "Policy",
     "Precision",
     "Recompute",
     "Store",
     "as_bytes",
     "rewrite",
+    "save_decisions",
 ]

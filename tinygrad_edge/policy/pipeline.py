@@ -177,6 +177,7 @@ def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MAC
                 [f"chosen besides: {', '.join(map(repr, companies[i]))}"] if companies[i] else ()
             )
             best = taken, found.marked(remarks=chosen)
+            best[1].company = companies[i]
     if best is None:
         raise min(refused, key=lambda error: error.smallest)
     return best[1]
@@ -202,7 +203,9 @@ def _through_phases(graph: Graph, policies: Sequence[Policy], machine: Machine) 
             "a loop over micro-batches has no numbers to round by: store float16 or bfloat16 "
             "instead of int8, or leave out Microbatch"
         )
-    return verify(_in_core(partial(made_again, rounding=machine.rounding))(graph))
+    found = verify(_in_core(partial(made_again, rounding=machine.rounding))(graph))
+    found.decided = graph
+    return found
 
 
 #: Phases whose policies see the body of the loop over micro-batches, where there is one.
