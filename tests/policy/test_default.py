@@ -33,3 +33,22 @@ def test_gradients_wait_for_nobody():
     ):
         assert most_gradient_bytes([], optimizer) == DEPTH * weight
         assert most_gradient_bytes([Default()], optimizer) == weight
+
+
+def test_gradients_that_wait_for_their_norm_are_said_to():
+    model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(DEPTH)))
+    remarks = {}
+    for limit in (None, 1.0):
+        optimizer = te.optim.SGD(model.parameters(), 0.1, max_norm=limit)
+
+        @te.compile
+        def step(x, optimizer=optimizer):
+            loss = model(x).mean()
+            optimizer.minimize(loss)
+            return loss
+
+        remarks[limit] = step.plan(np.zeros((2, WIDTH), np.float32)).graph.remarks
+    assert remarks[None] == ()
+    (remark,) = remarks[1.0]
+    held = f"{DEPTH * 4 * WIDTH * WIDTH / 1e3:.2f} kB of gradients wait for their global norm"
+    assert held in remark and "a second backward part instead" in remark

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of
+from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, ancestors, base_of
 from ..ops.chain import CHAIN, is_step
 from ..ops.conv import CONVOLUTIONS
 from ..ops.norm import BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD
+from ..ops.update import UPDATES
+from ..plan.ledger import megabytes
 from .pipeline import Policy, checking
 
 __all__ = ["Default"]
@@ -54,7 +58,25 @@ class _EarlyUpdates(Policy):
             v.node.part == "update" for n in graph.nodes if n.part != "update" for v in n.inputs
         ):
             return graph  # the step goes on after an update: its order is the user's
-        return graph.reordered(_updates_early(graph))
+        return graph.reordered(_updates_early(graph)).marked(remarks=_held_gradients(graph))
+
+
+def _held_gradients(graph: Graph) -> Iterator[str]:
+    """What it costs that gradients wait for a number that all of them make: their global norm."""
+    updates = [n for n in graph.nodes if n.op in UPDATES]
+    scales = Counter(v for n in updates for v in n.inputs[1].node.inputs if v.size == 1)
+    for scale, count in scales.items():
+        before = [n for n in ancestors([scale]) if n.part == "update"]
+        held = {v for n in before for v in map(base_of, n.inputs) if v.node.part == "backward"}
+        if count > 1 and len(held) > 1:
+            parts = Counter[str]()
+            for node in graph.nodes:
+                parts[node.part] += node.op.flops(node)
+            yield (
+                f"Default(): {megabytes(sum(v.nbytes for v in held))} of gradients wait for their "
+                "global norm; a second backward part instead would take "
+                f"{parts['backward'] / max(parts.total(), 1):.0%} more operations"
+            )
 
 
 def _nearly_free(graph: Graph) -> set[Value]:

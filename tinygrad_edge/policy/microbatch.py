@@ -91,8 +91,10 @@ class _Builder:
         self.carried: list[_Carried] = []
         self.effects: list[Node] = []
         self.body_effects: list[Node] = []
+        self.kept = set(graph.effects)
         #: Gradients that add up in the moment of an update, and that update.
         self.updates = {n.inputs[1]: n for n in parts.late if self._adds_to_moment(n)}
+        self.updating = set(self.updates.values())
         self.statistics = {n.attrs["cell"]: n for n in parts.assigned.values()}
         self.sums: list[Value] = []
         self.handed_on: list[tuple[Value, Value, Value]] = []
@@ -184,14 +186,14 @@ class _Builder:
         if node.outputs and node.outputs[0] in self.outside:
             return
         inputs = tuple(self._outer(v) for v in node.inputs)
-        if node in self.updates.values():
+        if node in self.updating:
             p, total, _, hyper = inputs
             with marked(part=node.part, scope=node.scope, source=node.source):
                 outputs: tuple[Value, ...] = (momentum_step(p, total, hyper), total)
         else:
             twin = node.again(inputs)
             outputs = twin.outputs
-            if node in self.graph.effects:
+            if node in self.kept:
                 self.effects.append(twin)
         self.outside.update(zip(node.outputs, outputs, strict=True))
 
