@@ -9,9 +9,11 @@ import numpy as np
 
 from .. import functional as f
 from .. import nn, ops, optim, trace
+from ..dtypes import float64, int32, uint32
 from ..generator import Generator
 from ..gradients import grad
-from ..tensor import Tensor
+from ..graph import Value
+from ..tensor import Tensor, apply
 
 __all__ = ["CASES", "UNMEASURED", "Case"]
 
@@ -110,6 +112,27 @@ def _checked(dtype: str) -> Callable[[Tensor], Tensor]:
         return stored.sum()
 
     return step
+
+
+def _on_values(function: Callable[[Value], Value]) -> Callable[[Tensor], Tensor]:
+    """A step of ops that only policies place."""
+    return lambda x: apply(function, x)
+
+
+def _as_int8(x: Value) -> Value:
+    generator, first = ops.full((4,), 0, uint32), ops.constant(0, int32)
+    return ops.int8_decode(*ops.int8_encode(x, generator, first, 0))
+
+
+def _in_range(x: Tensor) -> Tensor:
+    trace.current().effects.append(ops.check_range(x.value, 0, 99, "index"))
+    return x.sum()
+
+
+def _update_in_parts(gradient: Value) -> Value:
+    rates, done = ops.full((3,), 0.0, float64), ops.constant(1, int32)
+    moment = ops.sgd_momentum_accumulate(gradient, gradient, gradient, rates, done)
+    return ops.sgd_momentum_step(gradient, moment, rates)
 
 
 _CONV = "conv2d_f32 conv2d_backward_data_f32 conv2d_backward_weights_f32"
@@ -241,6 +264,32 @@ CASES = (
     Case("p & q", "logical_bool", lambda a, b: (a < b) & (a < 1.0), (_ROW, _ROW)),
     Case("p ? a : b", "where_b32", lambda a, b: f.where(a < b, a, b), (_ROW, _ROW)),
     Case("to float16", "cast", lambda a: a.astype("float16"), (_ROW,)),
+    Case(
+        "to bfloat16",
+        "bfloat16_encode_f32 bfloat16_decode_f32",
+        _on_values(lambda x: ops.bfloat16_decode(ops.bfloat16_encode(x), x.shape)),
+        (_ROW,),
+    ),
+    Case("to int8", "int8_encode_f32 int8_decode_f32", _on_values(_as_int8), (_ROWS,)),
+    Case("what is lost", "storage_losses_f32", _on_values(ops.storage_losses), (_ROWS,)),
+    Case(
+        "a > 0 in bits",
+        "mask_encode_f32 mask_decode_f32",
+        _on_values(lambda x: ops.mask_decode(ops.mask_encode(x), x.shape)),
+        (_ROW,),
+    ),
+    Case(
+        "a > 0 in bits",
+        "mask_apply_f32",
+        _on_values(lambda x: ops.mask_apply(x, ops.mask_encode(x))),
+        (_ROW,),
+    ),
+    Case(
+        "4 bits",
+        "pack_u8 unpack_u8",
+        _on_values(lambda x: ops.unpack(ops.pack(x, 4), x.shape, 4)),
+        (lambda rng: rng.integers(0, 16, 1 << 23, np.uint8),),
+    ),
     Case("transposed", "copy", lambda a: a.T + 1.0, (_ROWS,)),
     Case("along rows", "sum_f32", lambda a: a.sum(1), (_ROWS,)),
     Case("along columns", "sum_f32", lambda a: a.sum(0), (_ROWS,)),
@@ -261,6 +310,13 @@ CASES = (
     Case("half", "dropout_f32", lambda a: f.dropout(a, 0.5, Generator(0)), (_ROWS,)),
     Case("8 million", "check_finite_f32", _checked("float32"), (_ROW,)),
     Case("8 million", "check_finite_f16", _checked("float16"), (_ROW,)),
+    Case("8 million", "check_range_i32", _in_range, (_INTEGERS,)),
+    Case(
+        "8 million",
+        "sgd_momentum_accumulate_f32 sgd_momentum_step_f32",
+        _on_values(_update_in_parts),
+        (_ROW,),
+    ),
     Case("8 million", "sgd_f32", _update(optim.SGD), (_FEW,)),
     Case("8 million", "sgd_momentum_f32", _update(optim.SGD, momentum=0.9), (_FEW,)),
     Case("8 million", "adam_f32", _update(optim.Adam), (_FEW,)),
