@@ -1,7 +1,9 @@
 """What storing saved values in fewer bits does: to accuracy, to bytes, to time.
 
 ``accuracy`` trains a model to the end, a line of JSON a run: the same images in the same order with
-the same initial weights, whatever the formats, so that formats are all that differs.
+the same initial weights, whatever the formats, so that formats are all that differs. ``cost`` has a
+row for each technique and for all of them together: bytes of a step, and its processor time beside
+plain backpropagation's, step by step in turn, so that other work on the machine slows all alike.
 """
 
 import argparse
@@ -10,13 +12,14 @@ import json
 import statistics
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 import tinygrad_edge as te
-from tinygrad_edge.policy import AdaptivePrecision, Default, Policy, Store
+from tinygrad_edge.policy import AdaptivePrecision, Checkpoint, Default, Policy, Store
 
 FORMATS: dict[str, list[Policy]] = {
     "float32": [Default()],
@@ -25,6 +28,14 @@ FORMATS: dict[str, list[Policy]] = {
     "adaptive": [Default(), AdaptivePrecision()],
 }
 BATCH, WARMUP = 64, 0.05
+
+TECHNIQUES: dict[str, list[Policy]] = {
+    "conventional": [],
+    "checkpointing": [Checkpoint()],
+    "mixed precision": [Store("float16")],
+    "all together": [Default(), Store("bitmask"), AdaptivePrecision()],
+    "all together, fewest bytes": [Default(), Store("bitmask"), Store("int8")],
+}
 
 
 class Training:
@@ -95,6 +106,29 @@ def accuracy(args: argparse.Namespace) -> None:
             print(json.dumps(trained(args.model, data, formats, seed, args.steps)), flush=True)
 
 
+def cost(args: argparse.Namespace) -> None:
+    """Print a row a technique."""
+    images, labels = next(te.data.batches(te.data.load(args.data).train, args.batch))
+    steps = {}
+    for name, policies in TECHNIQUES.items():
+        steps[name] = Training(args.model, policies).step
+        with warnings.catch_warnings():  # where nothing crosses as bits
+            warnings.filterwarnings("ignore", message=".*matches no")
+            for _ in range(2):
+                steps[name](images, labels)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for i in range(args.rounds):
+        for name in list(steps)[:: 1 - 2 * (i % 2)]:
+            begun = time.thread_time()
+            steps[name](images, labels)
+            times[name].append(time.thread_time() - begun)
+    first = next(iter(times))
+    for name, step in steps.items():
+        ratio = statistics.median(a / b for a, b in zip(times[name], times[first], strict=True))
+        nbytes = step.plan(images, labels).peak_bytes
+        print(f"{name:28} {nbytes / 1e6:8.2f} MB {1e3 * min(times[name]):8.1f} ms {ratio:6.3f}x")
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -106,6 +140,12 @@ def main() -> None:
     command.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     command.add_argument("--steps", type=int, default=3000)
     command.set_defaults(run=accuracy)
+    command = commands.add_parser("cost")
+    command.add_argument("model")
+    command.add_argument("data")
+    command.add_argument("--batch", type=int, default=BATCH)
+    command.add_argument("--rounds", type=int, default=20)
+    command.set_defaults(run=cost)
     args = parser.parse_args()
     te.set_threads(1)
     args.run(args)
