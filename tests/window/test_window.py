@@ -38,7 +38,7 @@ def plan_of(name, policies):
 
 @pytest.fixture(scope="module")
 def plans():
-    policies = [Default(), Checkpoint()]
+    policies = [Default(), Checkpoint(every=2)]
     found = {name: (plan_of(name, policies),) for name in PAGES if name in SIZES}
     found[PARTS] = (plan_of("lenet", [Default(), Microbatch(4)]),)
     return {**found, TWO: (plan_of("resnet18", []), plan_of("resnet18", policies))}
