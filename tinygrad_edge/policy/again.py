@@ -60,7 +60,13 @@ class _Copying:
         for at, value in graph.anew:
             if value not in stay:
                 self.anew.setdefault(at, set()).add(value)
-        self.stored = {v: f for v, f in graph.stored.items() if v not in self.again}
+        copied = self.again.union(*self.anew.values())
+        read = {base_of(v) for c in copied for v in c.node.inputs}
+        self.stored = {
+            v: form
+            for v, form in graph.stored.items()
+            if v not in self.again and (form.whole or v not in read)
+        }
         self.new: dict[Value, Value] = {}
         self.encoded: dict[Value, tuple[Value, ...]] = {}
         self.copies: dict[Value, Value] = {}  # those that are there now

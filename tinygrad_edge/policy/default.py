@@ -13,7 +13,9 @@ from ..ops.conv import CONVOLUTIONS
 from ..ops.norm import BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD
 from ..ops.update import UPDATES
 from ..plan.ledger import megabytes
+from .formats import Format, Mask, backward_readers, bitmask
 from .pipeline import Policy, checking
+from .select import SMALL, crossing
 
 __all__ = ["Default"]
 
@@ -32,6 +34,7 @@ class Default(Policy):
     it: the normalised and rectified outputs of convolutions, most residual sums, and the
     outputs of convolutions that add up so few products (depthwise; 1x1 from up to 64 channels)
     that they take hardly longer than a pass.
+    A rectifier's output of which only signs are read crosses as bits.
     Each update comes as soon as its gradient is ready. It waits for the last check of the step and
     for the last reader of what it overwrites. The order of arithmetic within each value is
     unchanged, so results are equal to the bit.
@@ -40,8 +43,11 @@ class Default(Policy):
     phase: ClassVar[str] = "crossing"
 
     def __call__(self, graph: Graph) -> Graph:
-        """Mark the values that are nearly free."""
-        return graph.marked(_nearly_free(graph))
+        """Mark the values that are nearly free, and those that fewer bits stand for."""
+        masks = _masks(graph)
+        again = _nearly_free(graph) - masks.keys()
+        read = {base_of(v) for value in again for v in value.node.inputs}
+        return graph.marked(again, stored={v: f for v, f in masks.items() if v not in read})
 
     def parts(self) -> tuple[Policy, ...]:
         """The two rewrites."""
@@ -112,6 +118,17 @@ def _passes(node: Node) -> float | None:
         return None
     passes = node.op.flops(node) / (2 * MULTIPLY_ADDS * max(node.outputs[0].size, 1))
     return max(1, passes) if passes <= DEAREST else None
+
+
+def _masks(graph: Graph) -> dict[Value, Format]:
+    """Outputs of rectifiers of which the backward part reads signs alone, where that matters."""
+    outputs = set(map(base_of, graph.outputs))  # there anyway
+    readers = backward_readers(graph)
+    large = SMALL * sum(v.nbytes for v in crossing(graph))
+    candidates = (v for v in crossing(graph) if v not in outputs and v.nbytes >= large)
+    # Positions in a pool's windows, which could be bits too, are bytes: too few to matter.
+    forms = ((v, bitmask(v, readers[v])) for v in candidates)
+    return {v: form for v, form in forms if isinstance(form, Mask) and form.nbytes(v) < v.nbytes}
 
 
 def _sources(node: Node) -> list[Value]:

@@ -83,6 +83,8 @@ class Format:
 
     #: Whether encoding draws random numbers.
     draws: ClassVar[bool] = False
+    #: Whether what is decoded stands for the value itself, so that others can be made from it.
+    whole: ClassVar[bool] = True
 
     name: str
     lossless: bool = False
@@ -141,6 +143,8 @@ class _Int8(Format):
 @dataclass(frozen=True)
 class Mask(Format):
     """One bit an element, for readers that ask whether it is above 0 and below `high`."""
+
+    whole: ClassVar[bool] = False
 
     high: float = math.inf
 

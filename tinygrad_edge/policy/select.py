@@ -11,7 +11,7 @@ from ..graph import Graph, Node, Value, user_line
 from ..ops.chain import CHAIN
 from ..ops.norm import BATCH_NORM_APPLY_ADD
 
-__all__ = ["crossing", "is_small", "matching", "names", "nothing_matched"]
+__all__ = ["SMALL", "crossing", "is_small", "matching", "names", "nothing_matched"]
 
 #: A result so much smaller than what it is made from (statistics, say) is kept: it costs nothing.
 SMALL = 1 / 64
