@@ -46,8 +46,9 @@ def as_bytes(amount: int | str) -> int:
 class Budget(Policy):
     """The fastest step whose `plan.peak_bytes` is at most so much.
 
-    Includes the default. Saved values are kept or made again, whichever is predicted to be fastest
-    among choices that do not depend on the budget, so that more bytes never give a slower plan. The
+    Includes the default, as one of the choices of what to keep and what to make again. None of them
+    depends on the budget, so that more bytes never give a slower plan; what is predicted to be the
+    fastest of those that fit is taken: where there is room for all saved values, all are kept. The
     times are those that ``tinygrad-edge bench MODEL --calibrate`` measured, or estimates. A choice
     is planned before it is taken. Lossless, but for what is allowed.
 
@@ -115,20 +116,22 @@ class Budget(Policy):
             return machine.plan_of(graph.with_core(made_again(marked, machine.rounding)))
 
         by_default = plan_of(core)
-        if by_default.peak_bytes <= limit:
-            return graph
         if core.stored:  # what is stored is there from now on, and may be made again itself
             core = made_again(core, machine.rounding)
         bare = Graph(core.outputs, core.effects, core.inputs).marked(remarks=core.remarks)
         plan = machine.plan_of(graph.with_core(bare))
+        if plan.peak_bytes <= limit:
+            return graph.with_core(bare)
         fixed = plan.peak_bytes - plan.arena_bytes
         cost = cost_of(plan.graph, machine.times())
         frontier = Frontier(plan, cost)
         lives = frontier.lifetimes
         default = lives.predict(core.again.intersection(lives.values) | lives.unsaved)
-        fast = (c for c in frontier.choices(limit - fixed) if c.seconds >= default.seconds)
         too_large = [by_default]
+        fast = frontier.choices(limit - fixed)
         for choice in itertools.chain(fast, frontier.proposed[:_SMALLEST]):
+            if by_default.peak_bytes <= limit and default.seconds <= choice.seconds:
+                return graph
             fitting = lives.marked(bare, choice)
             planned = plan_of(fitting)
             if planned.peak_bytes <= limit:
@@ -153,7 +156,7 @@ class Budget(Policy):
         return (
             f"{self!r}: predicted time {factor(chosen.seconds)} of the default's, no choice of "
             f"values to make again is below {factor(bound)}; 5 % more bytes: "
-            f"{factor(max(min(more.seconds, chosen.seconds), default.seconds))}"
+            f"{factor(min(more.seconds, chosen.seconds))}"
         )
 
     def _refusal(self, smallest: Plan, least: int) -> str:

@@ -89,8 +89,8 @@ class Planned(Policy):
         object.__setattr__(self, "_decisions", _read(Path(self.path)))
 
     def parts(self) -> tuple[Policy, ...]:
-        """The default's order of updates, what goes with the decisions, and these."""
-        return (Default().parts()[1], *self._decisions["besides"], self)
+        """The default, what goes with the decisions, and these."""
+        return (*Default().parts(), *self._decisions["besides"], self)
 
     def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Mark the values that were chosen."""
