@@ -23,6 +23,8 @@ __all__ = ["Frontier"]
 #: How far one limit is from the next; and how much further a choice may be improved at most: so far
 #: that it is no faster than what was proposed for so much more memory.
 _STEP, _REACH = 1.01, 1.25
+#: Values from which on limits are further apart, so that the search takes no longer.
+_MANY = 64
 #: How large a choice may be to be made to fit, in how many steps, and values that each step tries.
 _FROM, _PATIENCE, _TRIALS = (1.04, 1.1), 24, 4
 #: Moments that a bound looks at.
@@ -43,11 +45,12 @@ class Frontier:
     def __init__(self, plan: Plan, seconds: Callable[[Node], float]) -> None:
         self.lifetimes = Lifetimes(plan, seconds)
         self.step_seconds = self.lifetimes.step_seconds
+        self.step = _STEP ** max(1.0, len(self.lifetimes.values) / _MANY)
         #: Proposals that no other beats in both bytes and time, the smallest first.
         self.proposed = self._proposed()
         self.smallest = self.proposed[0]
         while self.smallest.live_bytes:
-            smaller = self._lowered(self.smallest, int(self.smallest.live_bytes / _STEP**2))
+            smaller = self._lowered(self.smallest, int(self.smallest.live_bytes / self.step**2))
             if smaller is None:
                 break
             self.smallest = smaller
@@ -80,8 +83,8 @@ class Frontier:
         `_REACH` times its limit, which says when that is.
         """
         limits = [float(self.smallest.live_bytes)]
-        while limits[-1] * _STEP <= min(self.proposed[-1].live_bytes, live_bytes):
-            limits.append(limits[-1] * _STEP)
+        while limits[-1] * self.step <= min(self.proposed[-1].live_bytes, live_bytes):
+            limits.append(limits[-1] * self.step)
         turn = itertools.count()
         waiting: list[tuple[float, int, Choice | float]] = [
             (choice.seconds, next(turn), choice)
@@ -104,19 +107,25 @@ class Frontier:
 
     def _start(self, limit: float) -> Choice:
         """The fastest below a limit: what was proposed, or what was for more, made to fit."""
-        fitting = self._proposal(limit)
-        lowered = (self._lowered(self._proposal(more * limit), limit) for more in _FROM)
-        return min([fitting, *filter(None, lowered)], key=lambda c: c.seconds)
+        best = self._proposal(limit)
+        for more in _FROM:
+            best = self._lowered(self._proposal(more * limit), limit, best.seconds) or best
+        return best
 
     def _proposal(self, live_bytes: float) -> Choice:
         """The fastest that was proposed for so many bytes."""
         return [c for c in self.proposed if c.live_bytes <= live_bytes][-1]
 
-    def _lowered(self, choice: Choice, limit: float) -> Choice | None:
-        """Free the worst moment, again and again, in the way that costs least for its bytes."""
+    def _lowered(self, choice: Choice, limit: float, seconds: float = math.inf) -> Choice | None:
+        """Free the worst moment, again and again, in the way that costs least for its bytes.
+
+        None where that does not lead below a limit, and below so many seconds.
+        """
         lives = self.lifetimes
         for _ in range(_PATIENCE):
             choice, live, copies = lives.simulate(choice.again, choice.anew)
+            if choice.seconds >= seconds:
+                return None
             if choice.live_bytes <= limit:
                 return choice
             worst = int(live.argmax())
@@ -157,8 +166,9 @@ class Frontier:
         choice, live, copies = lives.simulate(choice.again, choice.anew)
         order = copies[len(lives.values) :]
         order.sort(key=lambda c: -lives.seconds[c.value] / lives.nbytes[c.value])
+        instances = _by_value(copies)
         for value, since in [(c.value, c.since) for c in order]:
-            own = [c for c in copies if c.value is value]
+            own = instances[value]
             at = next((i for i, c in enumerate(own) if c.since == since), 0)
             if not at:
                 continue  # it is not made again there any more
@@ -167,7 +177,7 @@ class Frontier:
                 continue
             candidate, then, made = lives.simulate(*_spared(choice, value, since))
             if candidate.live_bytes <= limit and least <= candidate.seconds < choice.seconds:
-                choice, live, copies = candidate, then, made
+                choice, live, instances = candidate, then, _by_value(made)
         return choice
 
     def least_seconds(self, live_bytes: int) -> float:
@@ -227,6 +237,13 @@ def _spared(choice: Choice, value: Value, since: int) -> tuple[frozenset[Value],
     if mark in choice.anew:
         return choice.again, choice.anew - {mark}
     return choice.again - {value}, choice.anew
+
+
+def _by_value(copies: list[Copy]) -> dict[Value, list[Copy]]:
+    found: dict[Value, list[Copy]] = {}
+    for copy in copies:
+        found.setdefault(copy.value, []).append(copy)
+    return found
 
 
 def _undominated(choices: list[Choice]) -> list[Choice]:

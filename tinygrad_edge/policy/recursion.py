@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,14 @@ __all__ = ["Recursion"]
 
 #: Places, and amounts of memory, that are told apart.
 _PLACES, _SLOTS, _CELLS = 128, 256, 2**14
+
+
+class _Level(NamedTuple):
+    """A place that is made again when it is first needed, and what is kept meanwhile."""
+
+    place: int
+    since: int  # the place from which it is made
+    stack: frozenset[Value]
 
 
 class Recursion:
@@ -53,6 +62,9 @@ class Recursion:
                 count, run = count + 1, 0
             self.place.update(dict.fromkeys(own, count))
         self.count = count
+        self.at_place: list[list[Value]] = [[] for _ in range(count + 1)]
+        for value, p in self.place.items():
+            self.at_place[p].append(value)
 
     def _measure(self) -> None:
         """Bytes and times between places."""
@@ -140,20 +152,19 @@ class Recursion:
     def _solve(self) -> None:
         count, slots = self.count, min(_SLOTS, _CELLS // (self.count + 1))
         top = int(self.lifetimes.live.max(initial=1))
-        sizes = self.kept[np.triu_indices(count + 1, 1)]
-        divisor = int(np.gcd.reduce(np.append(sizes, top)))
-        self.slot = divisor if top <= slots * divisor else top / slots
-        if top <= slots * divisor:
-            slots = top // divisor
+        unit = int(np.gcd.reduce(self.kept[np.triu_indices(count + 1, 1)], initial=0))
+        self.slot = top / slots
+        if 0 < unit <= top <= slots * unit:  # what is kept then is a whole number of slots
+            self.slot = unit / (slots * unit // top)
+            slots = math.ceil(top / self.slot)
         self.slots = slots
 
         def in_slots(nbytes: np.ndarray) -> np.ndarray:
-            return np.ceil(nbytes / self.slot - 0.5 * (self.slot != divisor)).astype(np.int64)
+            return np.rint(nbytes / self.slot).astype(np.int64)
 
         self.kept_slots, self.level_slots = in_slots(self.kept), in_slots(self.level_bytes)
         self.forward_slots = in_slots(self.forward_bytes)
         amounts = np.arange(slots + 2)  # the first stands for less than nothing
-        # making[i, k, j]: to make k from i at the first need of j.
         shape = (count + 1, count + 1, slots + 2)
         cost = np.full(shape, np.inf, np.float32)
         cost[np.arange(count + 1), np.arange(count + 1), 1:] = 0.0
@@ -206,12 +217,15 @@ class Recursion:
     def _marks(self, amount: int) -> tuple[frozenset[Value], Anew]:
         again = set(self.lifetimes.values)
         anew: set[tuple[int, Value]] = set()
-        levels: list[tuple[int, frozenset[Value]]] = []
+        levels: list[_Level] = []
         self._first_pass(0, amount, frozenset(), again, levels)
-        for level, stack in levels:
+        there = set(again)
+        for level, since, stack in levels:
             at = int(self.first[level])
-            gone = self.place.keys() - stack
-            anew.update((at, v) for v in gone if not self._in_use(v, at))
+            gone = {v for v in there - stack if not self._in_use(v, at)}
+            anew.update((at, v) for v in gone)
+            there -= gone
+            there.update(v for p in range(since + 1, level + 1) for v in self.at_place[p])
         return frozenset(again), frozenset(anew)
 
     def _first_pass(
@@ -220,7 +234,7 @@ class Recursion:
         amount: int,
         stack: frozenset[Value],
         again: set[Value],
-        levels: list[tuple[int, frozenset[Value]]],
+        levels: list[_Level],
     ) -> None:
         """Note the levels that are made again, in order, and what is kept meanwhile."""
         k = np.arange(i + 1, self.count + 1)
@@ -247,7 +261,7 @@ class Recursion:
         j: int,
         amount: int,
         stack: frozenset[Value],
-        levels: list[tuple[int, frozenset[Value]]],
+        levels: list[_Level],
         begun: bool = False,
     ) -> None:
         while j > i and self.first[j] == math.inf:
@@ -255,7 +269,7 @@ class Recursion:
         if j <= i:
             return
         if not begun:
-            levels.append((j, stack))
+            levels.append(_Level(j, i, stack))
         k = np.arange(i + 1, j + 1)
         rests = np.maximum(amount - self.kept_slots[i, k], 0)
         found = self.seconds[i, k] + self.cost[k, j, rests] + self.cost[i, k - 1, amount]
