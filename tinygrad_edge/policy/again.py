@@ -9,7 +9,7 @@ from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of, marked
 from ..ops import mask_apply
 from .formats import ANY_CELL, RECTIFIERS, Mask, Rounding
 
-__all__ = ["fresh_until", "made_again"]
+__all__ = ["encoded", "fresh_until", "made_again"]
 
 
 def fresh_until(graph: Graph) -> dict[Value, float]:
@@ -49,6 +49,19 @@ def made_again(graph: Graph, rounding: Cell = ANY_CELL) -> Graph:
         The generator of stochastic rounding.
     """
     return _Copying(graph, rounding).result()
+
+
+def encoded(graph: Graph, rounding: Cell = ANY_CELL) -> Graph:
+    """Store what is marked so; what is to be made again is still only marked.
+
+    Unless a format rounds: what is made again then is made of rounded values, and is made here.
+    """
+    if not all(form.lossless for form in graph.stored.values()):
+        return made_again(graph, rounding)
+    stored = {v: form for v, form in graph.stored.items() if v not in graph.again - graph.kept}
+    bare = Graph(graph.outputs, graph.effects, graph.inputs)
+    copying = _Copying(bare.marked(stored=stored, remarks=graph.remarks), rounding)
+    return copying.result().marked(copying.new[v] for v in graph.again - graph.kept)
 
 
 class _Copying:

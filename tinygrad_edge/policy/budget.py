@@ -12,7 +12,7 @@ from ..errors import BudgetError, GraphError
 from ..graph import Graph
 from ..plan import Plan
 from ..plan.ledger import megabytes
-from .again import made_again
+from .again import encoded, made_again
 from .cost import cost_of
 from .formats import FORMATS
 from .frontier import Frontier
@@ -117,7 +117,7 @@ class Budget(Policy):
 
         by_default = plan_of(core)
         if core.stored:  # what is stored is there from now on, and may be made again itself
-            core = made_again(core, machine.rounding)
+            core = encoded(core, machine.rounding)
         bare = Graph(core.outputs, core.effects, core.inputs).marked(remarks=core.remarks)
         plan = machine.plan_of(graph.with_core(bare))
         if plan.peak_bytes <= limit:

@@ -12,7 +12,7 @@ from ..errors import FileError, GraphError
 from ..files import atomic_write
 from ..graph import Cell, Graph
 from ..plan import Plan
-from .again import made_again
+from .again import encoded
 from .default import Default
 from .microbatch import Microbatch
 from .pipeline import ANY_MACHINE, Machine, Policy
@@ -115,7 +115,7 @@ class Planned(Policy):
 
 def _explicit(core: Graph, machine: Machine) -> Graph:
     """The graph in which what is stored is there already, as a budget chooses about it."""
-    return made_again(core, machine.rounding) if core.stored else core
+    return encoded(core, machine.rounding) if core.stored else core
 
 
 def _read(path: Path) -> dict[str, Any]:
