@@ -14,8 +14,10 @@ from .. import runtime
 from ..data._progress import progress
 from ..errors import BudgetError, DataError, FileError
 from ..files import atomic_write
-from ..plan import Plan, megabytes
+from ..graph import Graph
+from ..plan import Plan, make_plan, megabytes
 from ..policy import Budget, Default, Policy
+from ..policy.again import encoded
 from ..policy.cost import cost_of, total_seconds
 from ..policy.optimal import optimum
 from .model_step import model_step
@@ -70,22 +72,26 @@ def _points(args: argparse.Namespace) -> list[Point]:
             least = planned(Budget(0, args.allow)).peak_bytes
         except BudgetError as error:
             least = error.smallest
-        kept = planned(Default().parts()[1]) if args.optimal else None
+        kept = _all_kept(default) if args.optimal else None
         found = []
         for budget in np.geomspace(least, max(default.peak_bytes, least), _BUDGETS):
             plan = planned(Budget(math.ceil(budget), args.allow))
+            factor = total_seconds(plan.graph, times) / whole
+            # A plan may be smaller than the program predicts, where values overwrite one another.
+            best = min(factor, _optimal(kept, budget, times) / whole) if kept else None
             chosen = [r for r in plan.graph.remarks if r.startswith("chosen besides: ")]
-            found.append(
-                Point(
-                    math.ceil(budget),
-                    plan.peak_bytes,
-                    total_seconds(plan.graph, times) / whole,
-                    "".join(r.removeprefix("chosen besides: ") for r in chosen),
-                    _optimal(kept, budget, times) / whole if kept else None,
-                )
-            )
+            besides = "".join(r.removeprefix("chosen besides: ") for r in chosen)
+            found.append(Point(math.ceil(budget), plan.peak_bytes, factor, besides, best))
             advance(1)
     return found
+
+
+def _all_kept(default: Plan) -> Plan:
+    """The default's plan with nothing made again."""
+    assert default.graph.decided is not None
+    graph = encoded(default.graph.decided)
+    bare = Graph(graph.outputs, graph.effects, graph.inputs).without_unread_inputs()[0]
+    return make_plan(bare, runtime.current().workspace)
 
 
 def _optimal(kept: Plan, budget: float, times: dict[str, float]) -> float:
