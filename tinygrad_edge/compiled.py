@@ -23,6 +23,7 @@ from .policy import (
     Default,
     Machine,
     Microbatch,
+    Planned,
     Policy,
     Precision,
     rewrite,
@@ -97,12 +98,13 @@ class CompiledStep:
         for policy in self.policies:
             if not isinstance(policy, Policy):
                 raise GraphError(f"expected policies, got {policy!r}")
-        budgets = [p for p in self.policies if isinstance(p, Budget)]
-        if budgets:
+        deciding = [p for p in self.policies if isinstance(p, Budget | Planned)]
+        if deciding:
             self.policies = tuple(dict.fromkeys((Default(), *self.policies)))
-            rivals = [p for p in self.policies[1:] if p.phase == "crossing"] + budgets[1:]
+            rivals = [p for p in self.policies[1:] if p.phase == "crossing"] + deciding[1:]
             if rivals:
-                raise GraphError(f"Budget decides how each value crosses: leave out {rivals[0]}")
+                what = type(deciding[0]).__name__
+                raise GraphError(f"{what} decides how each value crosses: leave out {rivals[0]}")
         adaptive = [p for p in self.policies if isinstance(p, AdaptivePrecision)]
         if len(adaptive) > 1 or (
             adaptive and any(isinstance(p, Microbatch) for p in self.policies)

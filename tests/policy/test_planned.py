@@ -6,7 +6,7 @@ import pytest
 from policy.test_budget import Step, smallest
 
 from tinygrad_edge.errors import FileError, GraphError
-from tinygrad_edge.policy import Budget, Planned, save_decisions
+from tinygrad_edge.policy import Budget, Checkpoint, Planned, save_decisions
 
 NAME = "mobilenet_v1_patch"
 
@@ -79,3 +79,9 @@ def test_plans_without_a_budget_have_decisions_as_well(tmp_path):
     same = Step("lenet", [Planned(tmp_path / "default.json")]).plan
     assert same.peak_bytes == plan.peak_bytes and len(same.calls) == len(plan.calls)
     assert [s.shape for s in same.saved()] == [s.shape for s in plan.saved()]
+
+
+def test_nothing_else_decides_beside_it(budgeted):
+    for rival in (Budget("1GB"), Checkpoint()):
+        with pytest.raises(GraphError, match="decides how each value crosses: leave out"):
+            Step(NAME, [Planned(budgeted[1]), rival])

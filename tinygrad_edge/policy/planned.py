@@ -13,7 +13,6 @@ from ..files import atomic_write
 from ..graph import Cell, Graph
 from ..plan import Plan
 from .again import encoded
-from .default import Default
 from .microbatch import Microbatch
 from .pipeline import ANY_MACHINE, Machine, Policy
 from .store import Store
@@ -89,8 +88,8 @@ class Planned(Policy):
         object.__setattr__(self, "_decisions", _read(Path(self.path)))
 
     def parts(self) -> tuple[Policy, ...]:
-        """The default, what goes with the decisions, and these."""
-        return (*Default().parts(), *self._decisions["besides"], self)
+        """What goes with the decisions, and these."""
+        return (*self._decisions["besides"], self)
 
     def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Mark the values that were chosen."""
