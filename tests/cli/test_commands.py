@@ -52,7 +52,7 @@ def test_plan_shows_time_against_bytes(command, tmp_path):
     header, *rows = out.splitlines()
     assert header.split() == ["budget", "peak", "time", "optimal"]
     factors = [[float(word.rstrip("x")) for word in row.split()[-2:]] for row in rows]
-    assert factors == sorted(factors, reverse=True) and factors[-1] == [1.0, 1.0]
+    assert factors == sorted(factors, reverse=True) and factors[-1][0] == factors[-1][1] <= 1.0
     assert all(best <= ours for ours, best in factors)
     assert picture.read_text(encoding="utf-8").startswith("<?xml")
 

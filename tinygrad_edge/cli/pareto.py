@@ -1,4 +1,4 @@
-"""Time against bytes: what each budget between the smallest and the default's plan costs."""
+"""Time against bytes: what each budget from the smallest to that of all values kept costs."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def _points(args: argparse.Namespace) -> list[Point]:
             least = planned(Budget(0, args.allow)).peak_bytes
         except BudgetError as error:
             least = error.smallest
-        kept = _all_kept(default) if args.optimal else None
+        kept = _all_kept(default)
         found = []
-        for budget in np.geomspace(least, max(default.peak_bytes, least), _BUDGETS):
+        for budget in np.geomspace(least, max(kept.peak_bytes, least), _BUDGETS):
             plan = planned(Budget(math.ceil(budget), args.allow))
             factor = total_seconds(plan.graph, times) / whole
             # A plan may be smaller than the program predicts, where values overwrite one another.
-            best = min(factor, _optimal(kept, budget, times) / whole) if kept else None
+            best = min(factor, _optimal(kept, budget, times) / whole) if args.optimal else None
             chosen = [r for r in plan.graph.remarks if r.startswith("chosen besides: ")]
             besides = "".join(r.removeprefix("chosen besides: ") for r in chosen)
             found.append(Point(math.ceil(budget), plan.peak_bytes, factor, besides, best))
