@@ -1,4 +1,4 @@
-"""check_finite_f32 and check_finite_f16."""
+"""check_finite_f32, check_finite_f16 and check_range_i32."""
 
 import numpy as np
 import pytest
@@ -33,3 +33,18 @@ def test_the_first_bad_number_is_named_for_any_threads(isa, threads, size, value
             x = normal(size).astype(dtype)
             x[[position, -1]] = value
             assert check_finite(x) == position + 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000])
+def test_the_first_number_outside_a_range_is_named(isa, size):
+    def check(x):
+        fields = {"count": x.size, "first": -2, "last": 7}
+        return call("check_range_i32", "tge_range_params", fields, [], [x])[0]
+
+    x = (np.arange(size) % 10 - 2).astype(np.int32)
+    assert check(x) == 0
+    for position in {0, size // 2, size - 1} if size else ():
+        for wrong in (-3, 8, -(2**31), 2**31 - 1):
+            bad = x.copy()
+            bad[[position, -1]] = wrong
+            assert check(bad) == position + 1

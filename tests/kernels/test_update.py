@@ -74,6 +74,28 @@ def update(rule, count, in_place=False):
     return results
 
 
+@pytest.mark.parametrize("done", [0, 16])
+@pytest.mark.parametrize("count", [0, 1, 33, 100_003])
+def test_momentum_takes_up_one_gradient_after_the_other(isa, count, done):
+    p, g, m = arrays("momentum", count)
+    lr, decay, share = RULES["momentum"][3]
+    expected = m + g if done else F(share) * m + (g + F(decay) * p)
+    inputs = [m, g, p, np.float64([lr, decay, share]), np.int32([done])]
+    output = [((count,), np.float32)]
+    for same in (None, {0: 0}):
+        status, (found,) = call(
+            *("sgd_momentum_accumulate_f32", "tge_update_params", {"count": count}),
+            *(output, inputs),
+            in_place=same,
+        )
+        assert status == 0 and same_numbers(found, expected)
+    status, (found,) = call(
+        *("sgd_momentum_step_f32", "tge_update_params", {"count": count}),
+        *(output, [p, m, np.float64([lr, decay, share])]),
+    )
+    assert status == 0 and same_numbers(found, p - F(lr) * m)
+
+
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 3, 16, 33, 100_003])
 @pytest.mark.parametrize("rule", RULES)

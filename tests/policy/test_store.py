@@ -8,8 +8,8 @@ from tinygrad_edge.errors import GraphError, NonFiniteError
 from tinygrad_edge.policy import Budget, Checkpoint, Default, Microbatch, Recompute, Store
 
 DRAW = np.random.default_rng(0)
-X = DRAW.standard_normal((4, 3, 12, 12)).astype(np.float32)
-Y = np.arange(4, dtype=np.int32)
+X = DRAW.standard_normal((16, 3, 12, 12)).astype(np.float32)
+Y = np.arange(16, dtype=np.int32) % 4
 
 
 class Training:
@@ -195,9 +195,9 @@ class Rectified:
 def test_bits_stand_for_what_only_signs_and_positions_are_read_of(rectifier, size, bits, policies):
     trained = Rectified(policies, rectifier, size)
     saved = {s.name: s.nbytes for s in trained.step.plan(X, Y).saved()}
-    assert saved["1.mask_encode"] == 4 * 8 * 64 // 8
+    assert saved["1.mask_encode"] == 16 * 8 * 64 // 8
     if policies != [Default()]:
-        assert saved["2.pack"] == 4 * 8 * (8 // size) ** 2 * bits // 8
+        assert saved["2.pack"] == 16 * 8 * (8 // size) ** 2 * bits // 8
     # What is multiplied by weights' gradients stays, and is never a mask.
     assert not any(name.startswith("5.mask") for name in saved)
     assert trained.run() == Rectified([], rectifier, size).run()

@@ -23,7 +23,8 @@ class Settings:
 
     ``size`` is for a folder of pictures; ``patience`` epochs without a better validation accuracy
     end the run; ``init`` names the weights that it began with, of which ``freeze`` keeps all but
-    the last layer's.
+    the last layer's. A ``budget`` in bytes decides numbers by what it may ``allow`` itself; one
+    that allows nothing changes none, and is no setting.
     """
 
     data: str
@@ -37,6 +38,8 @@ class Settings:
     patience: int | None = None
     init: str | None = None
     freeze: bool = False
+    budget: int | None = None
+    allow: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from .. import data, models
 from ..errors import DataError, FileError
+from ..policy import Budget
+from ..policy.budget import as_bytes
 from .arguments import budget_of
 from .recipes import FEW, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
 from .record import DataInfo, Progress, Settings
@@ -37,7 +39,7 @@ def started(args: argparse.Namespace) -> Start:
     settings = Settings(**chosen)
     if settings.freeze and settings.init is None:
         raise DataError("--freeze keeps weights as they are: name them with --init")
-    training = Training(settings, dataset, budget_of(args))
+    training = Training(settings, dataset, _within(args, settings))
     new: tuple[str, ...] = ()
     if settings.init is not None:
         new = models.load_weights(training.model, Run.at(settings.init, best=True).snapshot)
@@ -63,7 +65,7 @@ def resumed(args: argparse.Namespace) -> Start:
     dataset = _opened(settings.data, args.data_dir, settings.size, settings.patience)
     if DataInfo.of(dataset) != record.data:
         raise DataError(f"the {dataset.name} here is not what the run in {files.folder} was fed")
-    training = Training(settings, dataset, budget_of(args))
+    training = Training(settings, dataset, _within(args, settings))
     files.load(training.state)
     files.repair(record.progress.epochs)
     return Start(files, training, record.progress)
@@ -72,7 +74,18 @@ def resumed(args: argparse.Namespace) -> Start:
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line names."""
     found = {setting.name: getattr(args, setting.name) for setting in fields(Settings)}
+    budget = budget_of(args)
+    allowed = list(budget.allow) if budget else []
+    found["allow"] = allowed or None
+    found["budget"] = as_bytes(budget.bytes) if budget and allowed else None
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _within(args: argparse.Namespace, settings: Settings) -> Budget | None:
+    """The budget of the steps: one that changes results stays with the run."""
+    if settings.budget is not None:
+        return Budget(settings.budget, tuple(settings.allow))
+    return budget_of(args)
 
 
 def _opened(

@@ -70,7 +70,7 @@ class Training(Classifier):
     settings : Settings
     dataset : Dataset
     budget : Budget, optional
-        For the memory of a step. It is none of the settings, for it changes no result.
+        For the memory of a step.
 
     Raises
     ------
@@ -123,7 +123,8 @@ class Training(Classifier):
     @property
     def state(self) -> list[Stateful]:
         """All that changes from step to step."""
-        return [self.model, self.optimizer, self.schedule, default_generator()]
+        self.plan()  # a step that rounds at random has a generator of its own
+        return [self.model, self.optimizer, self.schedule, default_generator(), self.step]
 
     def plan(self) -> Plan:
         """The training step's plan; nothing runs."""

@@ -24,6 +24,8 @@ __all__ = ["Default"]
 MULTIPLY_ADDS = 32
 #: The dearest convolution that is made again, and all that leads to a value from what is kept.
 DEAREST, MOST_PASSES = 2, 4
+#: Fewer bytes stay in a core's nearest cache anyway, and a call costs more than they are worth.
+WORTHWHILE = 2**15
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Default(Policy):
     it: the normalised and rectified outputs of convolutions, most residual sums, and the
     outputs of convolutions that add up so few products (depthwise; 1x1 from up to 64 channels)
     that they take hardly longer than a pass.
-    A rectifier's output of which only signs are read crosses as bits.
+    A rectifier's output of which only signs are read crosses as bits. Values below 32 KiB are kept.
     Each update comes as soon as its gradient is ready. It waits for the last check of the step and
     for the last reader of what it overwrites. The order of arithmetic within each value is
     unchanged, so results are equal to the bit.
@@ -100,7 +102,7 @@ def _nearly_free(graph: Graph) -> set[Value]:
         all_in_all = own + max((passes.get(v, 0) for v in sources), default=0)
         if there and all_in_all <= MOST_PASSES and value not in outputs:
             passes[value] = all_in_all
-    found = passes.keys() & saved
+    found = {v for v in passes if v in saved and v.nbytes >= WORTHWHILE}
     stack = list(found)
     while stack:
         for value in map(base_of, stack.pop().node.inputs):
@@ -124,7 +126,7 @@ def _masks(graph: Graph) -> dict[Value, Format]:
     """Outputs of rectifiers of which the backward part reads signs alone, where that matters."""
     outputs = set(map(base_of, graph.outputs))  # there anyway
     readers = backward_readers(graph)
-    large = SMALL * sum(v.nbytes for v in crossing(graph))
+    large = max(WORTHWHILE, SMALL * sum(v.nbytes for v in crossing(graph)))
     candidates = (v for v in crossing(graph) if v not in outputs and v.nbytes >= large)
     # Positions in a pool's windows, which could be bits too, are bytes: too few to matter.
     forms = ((v, bitmask(v, readers[v])) for v in candidates)
