@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -142,3 +143,22 @@ def test_resumed_run_keeps_its_settings(tmp_path, command, files, words, said):
     assert said in err
     assert err.count("\n") == 1
     assert files(tmp_path) == before
+
+
+def test_a_run_keeps_a_budget_that_may_change_its_results(tmp_path):
+    """It is a setting then: a resumed run has it without being told."""
+    begun = ("train", *SMALL, "--out", "run")
+    code, _, err = run(*begun, "--budget", 1, folder=tmp_path)
+    assert code == 2
+    smallest = int(re.search(r"smallest budget found for this step is (\d+) bytes", err)[1])
+    words = (*begun, "--budget", smallest - 1, "--allow", "microbatch_bn")
+    expected, found = tmp_path / "undisturbed", tmp_path / "disturbed"
+    expected.mkdir()
+    found.mkdir()
+    code, out, err = run(*words, folder=expected)
+    assert (code, err) == (0, "") and "chosen besides: Microbatch(" in out
+    killed("step", 5, words=words, folder=found)
+    assert run(*RESUME, folder=found)[0] == 0
+    assert results(found) == results(expected)
+    code, _, err = run(*RESUME, "--budget", "1GB", "--allow", "float16", folder=found)
+    assert code == 2 and "keeps its settings" in err
