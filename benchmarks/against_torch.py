@@ -63,6 +63,7 @@ CASES = {
     "patch32-b16": Case("mobilenet_v1_patch", 16, (3, 32, 32)),
     "mobilenet224-b16": Case("mobilenet_v1", 16, (3, 224, 224), 1000),
     "resnet50-224-b8": Case("resnet50", 8, (3, 224, 224), 1000),
+    "resnet50-224-b32": Case("resnet50", 32, (3, 224, 224), 1000),
 }
 SMALL = Case("cnn", 2, (3, 8, 8))  # trained first, so that the code is loaded
 
