@@ -17,7 +17,7 @@ static weights_job cut_weights_direct(const tge_conv2d_params *p)
 {
     weights_job job = make_weights_job(p);
     int64_t taps = max_i64(tap_count(&job.window), 1);
-    job.c_block = even_block(job.channels, ceil_div(job.channels, even_count(job.channels, max_i64(TAP_COLUMNS / taps, 1))), 1);
+    job.c_block = even_block(job.channels, ceil_div(job.channels, max_i64(even_count(job.channels, max_i64(TAP_COLUMNS / taps, 1)), 1)), 1);
     cut_outputs(&job, items_wanted(&job));
     int64_t columns = round_up(job.c_block * max_i64(tap_count(&job.window), 1), COLUMN_MULTIPLE);
     cut_items(&job, cut_bands(&job.window, columns <= KC ? BAND : max_i64(KC * BAND / columns, 32)));
