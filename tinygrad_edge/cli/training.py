@@ -123,8 +123,11 @@ class Training(Classifier):
     @property
     def state(self) -> list[Stateful]:
         """All that changes from step to step."""
-        self.plan()  # a step that rounds at random has a generator of its own
-        return [self.model, self.optimizer, self.schedule, default_generator(), self.step]
+        parts: list[Stateful] = [self.model, self.optimizer, self.schedule, default_generator()]
+        if self.settings.allow:  # a step that rounds at random has a generator of its own
+            self.plan()
+            parts.append(self.step)
+        return parts
 
     def plan(self) -> Plan:
         """The training step's plan; nothing runs."""
