@@ -7,6 +7,7 @@ decodes it before its first reader in the backward part.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -68,7 +69,7 @@ ANY_CELL = Cell("random/rounding", (4,), uint32, "buffer")
 
 
 @dataclass(frozen=True)
-class Format:
+class Format(ABC):
     """How a value crosses: encoded right after it is made, decoded before it is read.
 
     Parameters
@@ -94,13 +95,13 @@ class Format:
         """Bytes of the encoded value."""
         return 2 * value.size
 
+    @abstractmethod
     def encode(self, value: Value, what: str, rounding: Rounding) -> tuple[Value, ...]:
         """Make what crosses. A step that cannot fails, naming `what`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, encoded: tuple[Value, ...], value: Value) -> Value:
         """Make the value again, of the original's shape and type."""
-        raise NotImplementedError
 
     def checks(self, encoded: tuple[Value, ...], what: str) -> list[Node]:
         """What must run although nothing reads it."""
