@@ -110,12 +110,11 @@ class Budget(Policy):
     def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Give the graph as fast as it fits."""
         limit = as_bytes(self.bytes)
-        core = graph.core()
+        core = marked_by_default = graph.core()
 
         def plan_of(marked: Graph) -> Plan:
             return machine.plan_of(graph.with_core(made_again(marked, machine.rounding)))
 
-        by_default = plan_of(core)
         if core.stored:  # what is stored is there from now on, and may be made again itself
             core = encoded(core, machine.rounding)
         bare = Graph(core.outputs, core.effects, core.inputs).marked(remarks=core.remarks)
@@ -127,6 +126,7 @@ class Budget(Policy):
         frontier = Frontier(plan, cost)
         lives = frontier.lifetimes
         default = lives.predict(core.again.intersection(lives.values) | lives.unsaved)
+        by_default = plan_of(marked_by_default)
         too_large = [by_default]
         fast = frontier.choices(limit - fixed)
         for choice in itertools.chain(fast, frontier.proposed[:_SMALLEST]):

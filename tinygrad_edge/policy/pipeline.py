@@ -147,10 +147,11 @@ def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MAC
     BudgetError
         There is no result; the message is that of the nearest one.
     """
-    companies = [sum(each, ()) for each in product(*(p.companies(graph) for p in policies))]
+    offered = [p.companies(graph) for p in policies]
+    companies = [sum(each, ()) for each in product(*offered)]
     if len(companies) == 1:
         return _through_phases(graph, (*policies, *companies[0]), machine)
-    alone = [p for p in policies if len(p.companies(graph)) == 1]
+    alone = [p for p, each in zip(policies, offered, strict=True) if len(each) == 1]
     #: No step can be faster than the one in the same company without the policies that choose it.
     least = []
     for i, company in enumerate(companies):
