@@ -23,7 +23,7 @@
 /* ---- element types ---- */
 
 enum tge_dtype {
-    TGE_FLOAT32, TGE_FLOAT64, TGE_FLOAT16, TGE_BFLOAT16, TGE_INT32, TGE_UINT32, TGE_INT8, TGE_UINT8, TGE_BOOL
+    TGE_FLOAT32, TGE_FLOAT64, TGE_FLOAT16, TGE_BFLOAT16, TGE_INT32, TGE_UINT32, TGE_UINT16, TGE_INT8, TGE_UINT8, TGE_BOOL
 };
 
 /* ---- elementwise: one strided walk ---- */
@@ -144,6 +144,23 @@ typedef struct {
     int64_t groups;
     int64_t x_n_stride, x_c_stride, y_n_stride, y_c_stride;
 } tge_conv2d_params;
+
+/* ---- sparse weights: compressed rows in a pool that many layers share ----
+ *
+ * values[capacity] and columns[capacity] hold the non-zeros of all layers, each layer's together and in the order of its rows; row i of the
+ * pool is [rows[i], rows[i + 1]). A layer of weights [K][C][R][S] has K * segments rows from first_row on: row k * segments + i holds the
+ * columns [65536 * i, 65536 * (i + 1)) of output channel k, where (c * R + r) * S + s is a column; columns ascend. Groups are 1.
+ *
+ * sparse_conv2d_f32:                    y;  x, values, columns, rows, workspace
+ * sparse_conv2d_backward_data_f32:      gx; gy, values, columns, rows, workspace      (gx is overwritten)
+ * sparse_conv2d_backward_weights_f32:   g[capacity]; x, gy, columns, rows, workspace  (zero outside the layer)
+ * sparse_conv2d_accumulate_weights_f32: g[capacity]; g, x, gy, columns, rows, workspace  (the layer's part is added; output and input are one) */
+typedef struct {
+    tge_conv2d_params conv;
+    int64_t first_row;
+    int64_t segments;
+    int64_t capacity;
+} tge_sparse_conv2d_params;
 
 /* ---- pooling: planes of H x W become planes of P x Q; the padding is less than the window, so that every window meets the image ---- */
 

@@ -17,6 +17,7 @@ __all__ = [
     "int32",
     "of_array",
     "uint8",
+    "uint16",
     "uint32",
 ]
 
@@ -62,11 +63,14 @@ float64 = _dtype("float64")
 float16 = _dtype("float16")
 int32 = _dtype("int32")
 uint32 = _dtype("uint32")
+uint16 = _dtype("uint16")
 int8 = _dtype("int8")
 uint8 = _dtype("uint8")
 bool_ = _dtype("bool")
 
-_BY_NUMPY = {t.numpy: t for t in (float32, float64, float16, int32, uint32, int8, uint8, bool_)}
+_BY_NUMPY = {
+    t.numpy: t for t in (float32, float64, float16, int32, uint32, uint16, int8, uint8, bool_)
+}
 
 
 def of_array(array: np.ndarray) -> DType:

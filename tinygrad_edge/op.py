@@ -21,6 +21,7 @@ __all__ = [
     "TOTAL",
     "Check",
     "Cotangents",
+    "FusionRule",
     "Kernel",
     "Op",
     "Refusal",
@@ -110,6 +111,10 @@ class Refusal(Exception):  # noqa: N818 - not an error yet: the op's `refuse` tu
 
 
 RowRule = Callable[["Node", tuple["int | None", ...], int], "Rows | None"]
+
+#: How a node becomes one with what made its inputs: ``rule(inputs, sole)`` gives its outputs, or
+#: None where the two do not fit; `sole` says which inputs nobody else reads.
+FusionRule = Callable[[tuple["Value", ...], tuple[bool, ...]], "tuple[Value, ...] | None"]
 
 
 def _no_refusal(node: Node, inputs: list[np.ndarray], position: int) -> Exception:

@@ -24,6 +24,7 @@
 #include "matmul.c"
 #include "conv2d.c"
 #include "conv2d_weights.c"
+#include "sparse_conv2d.c"
 
 const tge_kernel TABLE[] = {
 #define KERNEL(name) {name, NULL},

@@ -1,6 +1,6 @@
 /* cast, full, arange_i32.
  *
- * Every element type fits in a double, so that a cast is load -> double -> store: 9 + 9 functions instead of 81, each rounding once.
+ * Every element type fits in a double, so that a cast is load -> double -> store: 10 + 10 functions instead of 100, each rounding once.
  * Only the pairs that store saved values have loops of their own. */
 #include "strided.h"
 
@@ -11,7 +11,7 @@ typedef void store_function(void *y, const double *x, int64_t n);
 
 static const int32_t dtype_itemsize[TGE_DTYPES] = {
     [TGE_FLOAT32] = 4, [TGE_FLOAT64] = 8, [TGE_FLOAT16] = 2, [TGE_BFLOAT16] = 2, [TGE_INT32] = 4,
-    [TGE_UINT32] = 4,  [TGE_INT8] = 1,    [TGE_UINT8] = 1,   [TGE_BOOL] = 1,
+    [TGE_UINT32] = 4,  [TGE_UINT16] = 2,  [TGE_INT8] = 1,    [TGE_UINT8] = 1,     [TGE_BOOL] = 1,
 };
 
 /* ---- 16-bit floats: a vector at a time, the last one through a buffer ---- */
@@ -71,6 +71,7 @@ LOAD(load_f32, float)
 LOAD(load_f64, double)
 LOAD(load_i32, int32_t)
 LOAD(load_u32, uint32_t)
+LOAD(load_u16, uint16_t)
 LOAD(load_i8, int8_t)
 LOAD(load_u8, uint8_t)
 #undef LOAD
@@ -91,7 +92,7 @@ static void load_bf16(double *y, const void *x, int64_t n)
 
 static load_function *const loads[TGE_DTYPES] = {
     [TGE_FLOAT32] = load_f32, [TGE_FLOAT64] = load_f64, [TGE_FLOAT16] = load_f16, [TGE_BFLOAT16] = load_bf16, [TGE_INT32] = load_i32,
-    [TGE_UINT32] = load_u32,  [TGE_INT8] = load_i8,     [TGE_UINT8] = load_u8,    [TGE_BOOL] = load_u8,
+    [TGE_UINT32] = load_u32,  [TGE_UINT16] = load_u16,  [TGE_INT8] = load_i8,     [TGE_UINT8] = load_u8,    [TGE_BOOL] = load_u8,
 };
 
 /* ---- store ---- */
@@ -107,6 +108,7 @@ STORE(store_f32, float, (double))
 STORE(store_f64, double, (double))
 STORE(store_i32, int32_t, (int64_t))
 STORE(store_u32, uint32_t, (int64_t))
+STORE(store_u16, uint16_t, (int64_t))
 STORE(store_i8, int8_t, (int64_t))
 STORE(store_u8, uint8_t, (int64_t))
 STORE(store_bool, uint8_t, 0.0 !=)
@@ -130,7 +132,7 @@ static void store_bf16(void *y, const double *x, int64_t n)
 
 static store_function *const stores[TGE_DTYPES] = {
     [TGE_FLOAT32] = store_f32, [TGE_FLOAT64] = store_f64, [TGE_FLOAT16] = store_f16, [TGE_BFLOAT16] = store_bf16, [TGE_INT32] = store_i32,
-    [TGE_UINT32] = store_u32,  [TGE_INT8] = store_i8,     [TGE_UINT8] = store_u8,    [TGE_BOOL] = store_bool,
+    [TGE_UINT32] = store_u32,  [TGE_UINT16] = store_u16,  [TGE_INT8] = store_i8,     [TGE_UINT8] = store_u8,    [TGE_BOOL] = store_bool,
 };
 
 /* ---- saturation: what a float may be before it becomes an integer ---- */
@@ -138,7 +140,8 @@ static store_function *const stores[TGE_DTYPES] = {
 typedef struct { double low, high; } range;
 
 static const range integer_range[TGE_DTYPES] = {
-    [TGE_INT32] = {INT32_MIN, INT32_MAX}, [TGE_UINT32] = {0, UINT32_MAX}, [TGE_INT8] = {INT8_MIN, INT8_MAX}, [TGE_UINT8] = {0, UINT8_MAX},
+    [TGE_INT32] = {INT32_MIN, INT32_MAX}, [TGE_UINT32] = {0, UINT32_MAX}, [TGE_UINT16] = {0, UINT16_MAX},
+    [TGE_INT8] = {INT8_MIN, INT8_MAX},   [TGE_UINT8] = {0, UINT8_MAX},
 };
 
 static int is_float(int32_t dtype) { return dtype <= TGE_BFLOAT16; }

@@ -6,7 +6,7 @@ from kernels.kernel_call import call
 from kernels.samples import normal, same_for_any_threads, same_numbers
 
 FLOATS = ["float32", "float64", "float16"]
-INTEGERS = ["int32", "uint32", "int8", "uint8"]
+INTEGERS = ["int32", "uint32", "uint16", "int8", "uint8"]
 TYPES = [*FLOATS, *INTEGERS, "bool"]
 
 # Where roundings and saturations change: ties and ends of float16, ends of the integers.

@@ -49,6 +49,7 @@ from .random import dropout, generator_advance
 from .reduce import argmax, max_, mean, sum_, sum_to, topk
 from .shape import broadcast_to, concatenate, detach, flip, pad, reshape, slice_, transpose, view
 from .softmax import cross_entropy, log_softmax, softmax
+from .sparse import segments_of, sparse_conv2d
 from .storage import (
     GROUP,
     bfloat16_decode,
@@ -137,10 +138,12 @@ __all__ = [
     "sgd_momentum_step",
     "sgd_momentum_update",
     "sgd_update",
+    "segments_of",
     "sigmoid",
     "sign",
     "slice_",
     "softmax",
+    "sparse_conv2d",
     "sqrt",
     "storage_losses",
     "subtract",

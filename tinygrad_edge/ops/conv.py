@@ -7,7 +7,7 @@ inputs, and each one's derivatives are the other two: the family is closed. Dept
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -43,9 +43,10 @@ def _check_channels(x: tuple[int, ...], w: tuple[int, ...], groups: int) -> None
         )
 
 
-def _output_shape(
+def output_shape(
     x: tuple[int, ...], w: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> tuple[int, ...]:
+    """Shape of the image that windows make of one, or a ShapeError."""
     _check_channels(x, w, groups)
     _check_windows(stride, padding, dilation)
     p, q = (output_size(x[i + 2], w[i + 2], stride[i], padding[i], dilation[i]) for i in (0, 1))
@@ -57,7 +58,8 @@ def _output_shape(
     return (x[0], w[0], p, q)
 
 
-def _check_gradient(y: Value, expected: tuple[int, ...]) -> None:
+def check_gradient(y: Value, expected: tuple[int, ...]) -> None:
+    """Refuse an output gradient of another shape."""
     if y.shape != expected:
         raise ShapeError(f"the output gradient must be {list(expected)}")
 
@@ -71,9 +73,7 @@ def _forward_type(
     x: Value, w: Value, *, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> tuple[TensorType, ...]:
     _one_dtype(x, w)
-    return (
-        TensorType(_output_shape(x.shape, w.shape, stride, padding, dilation, groups), x.dtype),
-    )
+    return (TensorType(output_shape(x.shape, w.shape, stride, padding, dilation, groups), x.dtype),)
 
 
 def _data_type(
@@ -87,7 +87,7 @@ def _data_type(
     groups: int,
 ) -> tuple[TensorType, ...]:
     _one_dtype(gy, w)
-    _check_gradient(gy, _output_shape(shape, w.shape, stride, padding, dilation, groups))
+    check_gradient(gy, output_shape(shape, w.shape, stride, padding, dilation, groups))
     return (TensorType(shape, gy.dtype),)
 
 
@@ -102,7 +102,7 @@ def _weights_type(
     groups: int,
 ) -> tuple[TensorType, ...]:
     _one_dtype(x, gy)
-    _check_gradient(gy, _output_shape(x.shape, shape, stride, padding, dilation, groups))
+    check_gradient(gy, output_shape(x.shape, shape, stride, padding, dilation, groups))
     return (TensorType(shape, x.dtype),)
 
 
@@ -133,10 +133,11 @@ def _pad(x: np.ndarray, padding: Pair) -> np.ndarray:
     return np.pad(x, [(0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2])
 
 
-def _forward(
+def forward(
     x: np.ndarray, w: np.ndarray, *, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> tuple[np.ndarray, ...]:
-    n, k, p, q = _output_shape(x.shape, w.shape, stride, padding, dilation, groups)
+    """What ``conv2d`` means."""
+    n, k, p, q = output_shape(x.shape, w.shape, stride, padding, dilation, groups)
     xg, wg = _grouped(_pad(x, padding), 1, groups), _grouped(w, 0, groups)
     y = np.zeros((n, groups, k // groups, p, q), x.dtype)
     for r, s, seen in _windows(xg, w.shape[2:], (p, q), stride, dilation):
@@ -144,7 +145,7 @@ def _forward(
     return (y.reshape(n, k, p, q),)
 
 
-def _backward_data(
+def backward_data(
     gy: np.ndarray,
     w: np.ndarray,
     *,
@@ -154,6 +155,7 @@ def _backward_data(
     dilation: Pair,
     groups: int,
 ) -> tuple[np.ndarray, ...]:
+    """What ``conv2d_backward_data`` means."""
     n, c, h, width = shape
     gyg, wg = _grouped(gy, 1, groups), _grouped(w, 0, groups)
     gx = np.zeros((n, c, h + 2 * padding[0], width + 2 * padding[1]), gy.dtype)
@@ -165,7 +167,7 @@ def _backward_data(
     return (np.ascontiguousarray(inside),)
 
 
-def _backward_weights(
+def backward_weights(
     x: np.ndarray,
     gy: np.ndarray,
     *,
@@ -175,6 +177,7 @@ def _backward_weights(
     dilation: Pair,
     groups: int,
 ) -> tuple[np.ndarray, ...]:
+    """What ``conv2d_backward_weights`` means."""
     xg, gyg = _grouped(_pad(x, padding), 1, groups), _grouped(gy, 1, groups)
     gw = np.zeros((groups, shape[0] // groups, *shape[1:]), x.dtype)
     for r, s, seen in _windows(xg, shape[2:], gy.shape[2:], stride, dilation):
@@ -225,34 +228,38 @@ def _flops(node: Node) -> int:
     return 2 * y[0] * y[1] * y[2] * y[3] * w[1] * w[2] * w[3]
 
 
-def _kernel(node: Node) -> Kernel:
-    (n, c, h, w), (k, _, r, s), (_, _, p, q) = _parts(node)
-    attrs = node.attrs
-    fields = {"n": n, "c": c, "h": h, "w": w, "k": k, "r": r, "s": s, "p": p, "q": q}
+def fields(x: tuple[int, ...], y: tuple[int, ...], w: tuple[int, ...], attrs: Mapping) -> dict:
+    """What ``tge_conv2d_params`` holds, from the shapes of image, output and weights."""
+    (n, c, h, width), (k, _, r, s), (_, _, p, q) = x, w, y
+    found = {"n": n, "c": c, "h": h, "w": width, "k": k, "r": r, "s": s, "p": p, "q": q}
     for name, short in (("stride", "stride"), ("padding", "pad"), ("dilation", "dilation")):
-        fields[f"{short}_h"], fields[f"{short}_w"] = attrs[name]
-    fields["groups"] = attrs["groups"]
-    fields |= {
-        "x_n_stride": c * h * w,
-        "x_c_stride": h * w,
+        found[f"{short}_h"], found[f"{short}_w"] = attrs[name]
+    return found | {
+        "groups": attrs["groups"],
+        "x_n_stride": c * h * width,
+        "x_c_stride": h * width,
         "y_n_stride": k * p * q,
         "y_c_stride": p * q,
     }
-    return Kernel(f"{node.op.name}_f32", "tge_conv2d_params", fields)
+
+
+def _kernel(node: Node) -> Kernel:
+    x, w, y = _parts(node)
+    return Kernel(f"{node.op.name}_f32", "tge_conv2d_params", fields(x, y, w, node.attrs))
 
 
 def _family(name: str) -> tuple[Op, Op, Op]:
     images, images_too = first_axis((0, None), 0), first_axis((0, 0), TOTAL)
     rules: tuple[tuple[str, Callable, Callable, Callable, RowRule], ...] = (
-        ("", _forward_type, _forward, _forward_vjp, images),
-        ("_backward_data", _data_type, _backward_data, _data_vjp, images),
-        ("_backward_weights", _weights_type, _backward_weights, _weights_vjp, images_too),
+        ("", _forward_type, forward, _forward_vjp, images),
+        ("_backward_data", _data_type, backward_data, _data_vjp, images),
+        ("_backward_weights", _weights_type, backward_weights, _weights_vjp, images_too),
     )
-    forward, data, weights = (
+    y, gx, gw = (
         register(Op(name + suffix, infer, reference, vjp, kernel=_kernel, flops=_flops, rows=rows))
         for suffix, infer, reference, vjp, rows in rules
     )
-    return forward, data, weights
+    return y, gx, gw
 
 
 _DENSE = _family("conv2d")

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import OWN, TOTAL, Cotangents, Kernel, Op, RowRule, Rows, TensorType, register
+from ..op import OWN, TOTAL, Cotangents, FusionRule, Kernel, Op, RowRule, Rows, TensorType, register
 from ._rows import Axes
 from .elementwise import (
     ADD,
@@ -37,7 +37,6 @@ from .reduce import sum_
 from .shape import broadcast_to, reshape
 
 Gradients = tuple[Value | None, ...]
-FusionRule = Callable[[tuple[Value, ...], tuple[bool, ...]], tuple[Value, ...] | None]
 
 
 def _axes(ndim: int) -> tuple[int, ...]:
@@ -510,8 +509,7 @@ def _fuse_backward(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[V
 
 
 _APPLIES = (BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD)
-#: For an op, rules that give its outputs from what made its inputs; `sole` says which inputs it
-#: alone reads.
+#: For an op, a rule that gives its outputs.
 FUSIONS: dict[Op, FusionRule] = {
     **{activation.forward: _fuse_forward(name) for name, activation in ACTIVATIONS.items()},
     ADD: _fuse_add,

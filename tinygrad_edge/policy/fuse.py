@@ -6,11 +6,19 @@ It is part of lowering, so that what follows sees true costs.
 from __future__ import annotations
 
 from ..graph import ASSIGN, Graph, Node, Value, emit, marked
+from ..op import FusionRule, Op
+from ..ops import norm, sparse
 from ..ops.chain import CHAIN, MAX_CONSTANTS, MAX_INPUTS, MAX_STEPS, Step, is_step
 from ..ops.fill import FULL
-from ..ops.norm import FUSIONS
 
 __all__ = ["fuse_chains", "fuse_patterns"]
+
+
+#: The rules of all families for an op, in turn.
+_RULES: dict[Op, tuple[FusionRule, ...]] = {
+    op: tuple(family[op] for family in (norm.FUSIONS, sparse.FUSIONS) if op in family)
+    for op in norm.FUSIONS | sparse.FUSIONS
+}
 
 
 def _sole_readers(graph: Graph) -> dict[Value, Node]:
@@ -24,15 +32,14 @@ def _sole_readers(graph: Graph) -> dict[Value, Node]:
 
 
 def fuse_patterns(graph: Graph) -> Graph:
-    """Apply each op's fusion rule."""
+    """Apply the first fusion rule of each op that fits."""
     sole = _sole_readers(graph)
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
-        rule = FUSIONS.get(node.op)
-        if rule is None:
-            return None
+        alone = tuple(sole.get(v) is node for v in node.inputs)
         with marked(part=node.part, scope=node.scope, source=node.source):
-            return rule(inputs, tuple(sole.get(v) is node for v in node.inputs))
+            found = (rule(inputs, alone) for rule in _RULES.get(node.op, ()))
+            return next((outputs for outputs in found if outputs is not None), None)
 
     return graph.rewrite(visit)
 

@@ -4,11 +4,11 @@ What is tested on every row stands in ``tests/ops/test_ops.py``; an op without a
 ``tests/ops/test_registry.py``.
 """
 
-from . import elementwise, losses, moves, norm, pool, products, reduce, state, storage
+from . import elementwise, losses, moves, norm, pool, products, reduce, sparse, state, storage
 from .row import Row, Sample
 
 __all__ = ["ROWS", "Row", "Sample"]
 
-_FAMILIES = (elementwise, moves, products, reduce, pool, norm, losses, state, storage)
+_FAMILIES = (elementwise, moves, products, reduce, pool, norm, losses, state, storage, sparse)
 
 ROWS: dict[str, Row] = {name: row for family in _FAMILIES for name, row in family.ROWS.items()}

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-F32, F64, I32, U8, U32, BOOL = (
+F32, F64, I32, U8, U16, U32, BOOL = (
     np.float32,
     np.float64,
     np.int32,
     np.uint8,
+    np.uint16,
     np.uint32,
     np.bool_,
 )
 #: Every element type that there is.
-ANY = (F32, I32, U8, BOOL, np.float16, U32, np.int8, F64)
+ANY = (F32, I32, U8, BOOL, np.float16, U16, U32, np.int8, F64)
 
 
 @dataclass(frozen=True)

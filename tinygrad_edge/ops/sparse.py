@@ -1,0 +1,364 @@
+"""Convolutions whose weights are stored as their non-zeros alone, and the products of their vjps.
+
+The non-zeros of many layers lie in one pool: ``values`` and ``columns``, and ``rows`` that says
+where each row begins. A layer of weights [K, C, R, S] has its rows from ``first_row`` on, one for
+each output channel and for each 65,536 of its C * R * S columns, so that a column fits in 16 bits.
+Where the non-zeros are is data: no plan depends on it. ``nonzeros``, how many the layer had when it
+was made, is there for the cost alone.
+
+As with dense weights, the three products are linear in both inputs and each one's derivatives are
+the other two. The gradient of the pool has the pool's shape: what each layer adds to it goes
+straight into its place (``sparse_conv2d_accumulate_weights``, which fusion makes from a sum).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import int32, uint16
+from ..errors import DTypeError, ShapeError
+from ..graph import Node, Value, emit
+from ..op import TOTAL, Cotangents, FusionRule, Kernel, Op, TensorType, register
+from . import conv
+from ._rows import first_axis
+from .elementwise import ADD, add
+
+__all__ = ["SEGMENT", "segments_of", "sparse_conv2d"]
+
+#: Columns of a row: what 16 bits can number.
+SEGMENT = 1 << 16
+
+Gradients = tuple[Value | None, ...]
+Shape = tuple[int, ...]
+
+
+def segments_of(weight_shape: Shape) -> int:
+    """Rows of the pool that one output channel has."""
+    return max(-(-math.prod(weight_shape[1:]) // SEGMENT), 1)
+
+
+# ---- shapes ----
+
+
+def _check_index(columns: Value, rows: Value, weight_shape: Shape, first_row: int) -> None:
+    if columns.dtype is not uint16 or rows.dtype is not int32:
+        raise DTypeError("columns must be uint16 and rows int32")
+    if len(columns.shape) != 1 or len(rows.shape) != 1:
+        raise ShapeError("columns and rows must have one axis")
+    last = first_row + weight_shape[0] * segments_of(weight_shape)
+    if not 0 <= first_row <= last < rows.shape[0]:
+        raise ShapeError(f"a layer with rows {first_row}..{last} needs as many and one more")
+
+
+def _check_values(values: Value, columns: Value, x: Value) -> None:
+    if values.shape != columns.shape:
+        raise ShapeError(f"the values must be {list(columns.shape)}, as the columns")
+    if values.dtype is not x.dtype or not x.dtype.is_float:
+        raise DTypeError("inputs must be floats of one dtype; cast first")
+
+
+def _image(x: Shape, weight_shape: Shape, window: dict) -> Shape:
+    return conv.output_shape(x, weight_shape, **window, groups=1)
+
+
+def _forward_type(
+    x: Value,
+    values: Value,
+    columns: Value,
+    rows: Value,
+    *,
+    weight_shape: Shape,
+    first_row: int,
+    nonzeros: int,
+    **window: conv.Pair,
+) -> tuple[TensorType, ...]:
+    _check_index(columns, rows, weight_shape, first_row)
+    _check_values(values, columns, x)
+    return (TensorType(_image(x.shape, weight_shape, window), x.dtype),)
+
+
+def _data_type(
+    gy: Value,
+    values: Value,
+    columns: Value,
+    rows: Value,
+    *,
+    shape: Shape,
+    weight_shape: Shape,
+    first_row: int,
+    nonzeros: int,
+    **window: conv.Pair,
+) -> tuple[TensorType, ...]:
+    _check_index(columns, rows, weight_shape, first_row)
+    _check_values(values, columns, gy)
+    conv.check_gradient(gy, _image(shape, weight_shape, window))
+    return (TensorType(shape, gy.dtype),)
+
+
+def _weights_type(
+    x: Value,
+    gy: Value,
+    columns: Value,
+    rows: Value,
+    *,
+    weight_shape: Shape,
+    first_row: int,
+    nonzeros: int,
+    **window: conv.Pair,
+) -> tuple[TensorType, ...]:
+    _check_index(columns, rows, weight_shape, first_row)
+    if x.dtype is not gy.dtype or not x.dtype.is_float:
+        raise DTypeError("inputs must be floats of one dtype; cast first")
+    conv.check_gradient(gy, _image(x.shape, weight_shape, window))
+    return (TensorType(columns.shape, x.dtype),)
+
+
+def _accumulate_type(total: Value, *inputs: Value, **attrs: Any) -> tuple[TensorType, ...]:
+    (found,) = _weights_type(*inputs, **attrs)
+    if total.type != found:
+        raise ShapeError(f"the gradient of the pool must be {found.dtype}{list(found.shape)}")
+    return (found,)
+
+
+# ---- meaning: the same products of dense weights ----
+
+
+def _places(columns: np.ndarray, rows: np.ndarray, shape: Shape, first: int) -> tuple:
+    """The layer's part of the pool, and for each of its non-zeros the element of the weights."""
+    segments, width = segments_of(shape), math.prod(shape[1:])
+    starts = rows[first : first + shape[0] * segments + 1]
+    part = slice(starts[0], starts[-1])
+    row = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    return part, row // segments * width + row % segments * SEGMENT + columns[part]
+
+
+def _dense(
+    values: np.ndarray, columns: np.ndarray, rows: np.ndarray, shape: Shape, first: int
+) -> np.ndarray:
+    part, elements = _places(columns, rows, shape, first)
+    weights = np.zeros(math.prod(shape), values.dtype)
+    weights[elements] = values[part]
+    return weights.reshape(shape)
+
+
+def _forward(
+    x: np.ndarray,
+    values: np.ndarray,
+    columns: np.ndarray,
+    rows: np.ndarray,
+    *,
+    weight_shape: Shape,
+    first_row: int,
+    nonzeros: int,
+    **window: conv.Pair,
+) -> tuple[np.ndarray, ...]:
+    w = _dense(values, columns, rows, weight_shape, first_row)
+    return conv.forward(x, w, **window, groups=1)
+
+
+def _backward_data(
+    gy: np.ndarray,
+    values: np.ndarray,
+    columns: np.ndarray,
+    rows: np.ndarray,
+    *,
+    shape: Shape,
+    weight_shape: Shape,
+    first_row: int,
+    nonzeros: int,
+    **window: conv.Pair,
+) -> tuple[np.ndarray, ...]:
+    w = _dense(values, columns, rows, weight_shape, first_row)
+    return conv.backward_data(gy, w, shape=shape, **window, groups=1)
+
+
+def _backward_weights(
+    x: np.ndarray,
+    gy: np.ndarray,
+    columns: np.ndarray,
+    rows: np.ndarray,
+    *,
+    weight_shape: Shape,
+    first_row: int,
+    nonzeros: int,
+    **window: conv.Pair,
+) -> tuple[np.ndarray, ...]:
+    part, elements = _places(columns, rows, weight_shape, first_row)
+    (dense,) = conv.backward_weights(x, gy, shape=weight_shape, **window, groups=1)
+    g = np.zeros(columns.shape, x.dtype)
+    g[part] = dense.reshape(-1)[elements]
+    return (g,)
+
+
+def _accumulate(total: np.ndarray, *arrays: np.ndarray, **attrs: Any) -> tuple[np.ndarray, ...]:
+    return (total + _backward_weights(*arrays, **attrs)[0],)
+
+
+# ---- derivatives: each of the three by the other two ----
+
+
+def _layer(node: Node) -> dict:
+    return {name: value for name, value in node.attrs.items() if name != "shape"}
+
+
+def _forward_vjp(node: Node, g: Cotangents) -> Gradients:
+    x, values, *index = node.inputs
+    attrs = _layer(node)
+    gx = emit(_DATA, g[0], values, *index, shape=x.shape, **attrs).outputs[0]
+    return gx, emit(_WEIGHTS, x, g[0], *index, **attrs).outputs[0], None, None
+
+
+def _data_vjp(node: Node, g: Cotangents) -> Gradients:
+    gy, values, *index = node.inputs
+    attrs = _layer(node)
+    ggy = emit(_FORWARD, g[0], values, *index, **attrs).outputs[0]
+    return ggy, emit(_WEIGHTS, g[0], gy, *index, **attrs).outputs[0], None, None
+
+
+def _weights_vjp(node: Node, g: Cotangents) -> Gradients:
+    x, gy, *index = node.inputs
+    attrs = _layer(node)
+    gx = emit(_DATA, gy, g[0], *index, shape=x.shape, **attrs).outputs[0]
+    return gx, emit(_FORWARD, x, g[0], *index, **attrs).outputs[0], None, None
+
+
+def _sum(total: Value, *inputs: Value, **attrs: Any) -> tuple[Value, ...]:
+    return (add(total, emit(_WEIGHTS, *inputs, **attrs).outputs[0]),)
+
+
+# ---- kernels ----
+
+
+def _images(node: Node) -> tuple[Shape, Shape]:
+    """Shapes of x and y, whichever of the products the node is."""
+    if node.op is _FORWARD:
+        return node.inputs[0].shape, node.outputs[0].shape
+    if node.op is _DATA:
+        return node.outputs[0].shape, node.inputs[0].shape
+    x, y = node.inputs[-4:-2]
+    return x.shape, y.shape
+
+
+def _flops(node: Node) -> int:
+    _, (n, _, p, q) = _images(node)
+    return 2 * n * p * q * node.attrs["nonzeros"]
+
+
+def _kernel(node: Node) -> Kernel:
+    attrs = node.attrs
+    fields = {
+        "conv": conv.fields(*_images(node), attrs["weight_shape"], {**attrs, "groups": 1}),
+        "first_row": attrs["first_row"],
+        "segments": segments_of(attrs["weight_shape"]),
+        "capacity": node.inputs[-2].size,
+    }
+    return Kernel(f"{node.op.name}_f32", "tge_sparse_conv2d_params", fields)
+
+
+_IMAGES = first_axis((0, None, None, None), 0)
+_FORWARD = register(
+    Op(
+        "sparse_conv2d",
+        _forward_type,
+        _forward,
+        _forward_vjp,
+        kernel=_kernel,
+        flops=_flops,
+        rows=_IMAGES,
+    )
+)
+_DATA = register(
+    Op(
+        "sparse_conv2d_backward_data",
+        _data_type,
+        _backward_data,
+        _data_vjp,
+        kernel=_kernel,
+        flops=_flops,
+        rows=_IMAGES,
+    )
+)
+_WEIGHTS = register(
+    Op(
+        "sparse_conv2d_backward_weights",
+        _weights_type,
+        _backward_weights,
+        _weights_vjp,
+        kernel=_kernel,
+        flops=_flops,
+        rows=first_axis((0, 0, None, None), TOTAL),
+    )
+)
+_ACCUMULATE = register(
+    Op(
+        "sparse_conv2d_accumulate_weights",
+        _accumulate_type,
+        _accumulate,
+        decompose=_sum,
+        kernel=_kernel,
+        flops=_flops,
+        inplace=((0, 0),),
+    )
+)
+
+
+def _fuse_add(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[Value, ...] | None:
+    """Add a layer's part of the pool's gradient where the sum lies."""
+    for part, alone, total in zip(inputs[::-1], sole[::-1], inputs, strict=True):
+        made = part.node
+        if alone and made.op is _WEIGHTS and total.type == part.type:
+            return emit(_ACCUMULATE, total, *made.inputs, **made.attrs).outputs
+    return None
+
+
+#: Rules as in ``norm``.
+FUSIONS: dict[Op, FusionRule] = {ADD: _fuse_add}
+
+
+def sparse_conv2d(
+    x: Value,
+    values: Value,
+    columns: Value,
+    rows: Value,
+    weight_shape: Shape,
+    first_row: int,
+    nonzeros: int,
+    stride: conv.Pair = (1, 1),
+    padding: conv.Pair = (0, 0),
+    dilation: conv.Pair = (1, 1),
+) -> Value:
+    """Cross-correlation of x [N, C, H, W] with sparse weights [K, C, R, S] to [N, K, P, Q].
+
+    Parameters
+    ----------
+    x : Value
+    values, columns, rows : Value
+        The pool: float [capacity], uint16 [capacity], int32 [rows of all layers + 1].
+    weight_shape : (int, int, int, int)
+    first_row : int
+        Of the layer, in the pool.
+    nonzeros : int
+        About how many the layer has; for the cost alone.
+    stride, padding, dilation : (int, int)
+        Along height and width; the padding is zeros on both sides.
+
+    Raises
+    ------
+    ShapeError
+        Channels do not fit, the window is larger than the padded image, or the pool is too short.
+    """
+    attrs = {"stride": stride, "padding": padding, "dilation": dilation}
+    return emit(
+        _FORWARD,
+        x,
+        values,
+        columns,
+        rows,
+        weight_shape=weight_shape,
+        first_row=first_row,
+        nonzeros=nonzeros,
+        **attrs,
+    ).outputs[0]
