@@ -188,13 +188,13 @@ class CompiledStep:
                 results = runtime.run_checked(
                     recorded.executable, recorded.cells, recorded.inputs(entered)
                 )
-            except NonFiniteError as error:
-                if precision is None or not precision.retry(error):
-                    if precision is not None and mark is not None:
-                        precision.restore(mark)
-                    raise
-                recorded = self._record(entered)
-                continue
+            except BaseException as error:  # an interrupt, too, takes back what was decided for it
+                if precision is not None and mark is not None:
+                    if isinstance(error, NonFiniteError) and precision.retry(error):
+                        recorded = self._record(entered)
+                        continue
+                    precision.restore(mark)
+                raise
             if precision is not None:
                 own = len(results) - len(recorded.measured)
                 precision.done(recorded.measured, results[own:])
@@ -266,7 +266,8 @@ class CompiledStep:
         plan = make_plan(graph, workspace)
         self._cells.update(dict.fromkeys(graph.cells))
         if self.precision is not None and self.precision.cell is not None:
-            self._cells[self.precision.cell] = None
+            # A later plan may round at random, and what resumes the step has not got it yet.
+            self._cells.update({self.precision.cell: None, self._rounding: None})
         bound = (entering_values[i] for i in read)
         sources = tuple(numbers[v] if v in numbers else trace.array_of(v) for v in bound)
         assigned = tuple(n.attrs["cell"] for n in graph.effects if n.op is ASSIGN)

@@ -44,6 +44,8 @@ ARGUMENTS = [
     ),
     (["train", "--allow", "float16"], "give a --budget"),
     (["plan", "lenet", "--allow", "float16"], "give a --budget"),
+    (["train", "--precision", "float8"], "did you mean 'float16'?"),
+    (["train", "--precision", "int8", "--budget", "9MB"], "leave out one, or let the budget"),
     (["plan", "lenet", "--pareto", "--budget", "1GB"], "leave out --budget"),
     (["plan", "lenet", "--pareto", "--out", "lenet.html"], "ends in .png or .svg"),
     (["plan", "lenet", "--optimal"], "--optimal goes with --pareto"),

@@ -20,7 +20,7 @@ def results(folder, snapshots=("snapshot",)):
     files = [safetensors.load(folder / "run" / f"{name}.safetensors")[0] for name in snapshots]
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    names = ("epoch", "step", "loss", "accuracy", "val_accuracy")
+    names = ("epoch", "step", "loss", "accuracy", "val_accuracy", "value", "before", "after", "why")
     measured = [[row.get(name) for name in names] for row in rows]
     return [{name: t.tobytes() for name, t in tensors.items()} for tensors in files], measured
 
@@ -162,3 +162,24 @@ def test_a_run_keeps_a_budget_that_may_change_its_results(tmp_path):
     assert results(found) == results(expected)
     code, _, err = run(*RESUME, "--budget", "1GB", "--allow", "float16", folder=found)
     assert code == 2 and "keeps its settings" in err
+
+
+def test_decisions_about_precision_are_told_once_each(tmp_path):
+    words = ("train", "--model", "cnn", "--epochs", 2, "--batch", 128, "--precision", "adaptive")
+    begun = (*words, "--out", "run")
+    expected, found = tmp_path / "undisturbed", tmp_path / "disturbed"
+    expected.mkdir()
+    found.mkdir()
+    assert run(*begun, folder=expected)[0] == 0
+    tensors, lines = results(expected)
+    steps = [step for epoch, step, *_ in lines if epoch is None]
+    assert 1 in steps and 5 in steps and {len(line) for line in lines} == {9}
+    killed("append", 1, words=begun, folder=found)  # the decisions of step 1 are in no file
+    killed("replace", 7, words=RESUME, folder=found)  # those of step 5 in the metrics alone
+    assert (found / "run" / "metrics.jsonl").read_text().count('"step": 5') == steps.count(5)
+    killed("step", 9, words=RESUME, folder=found)
+    code, out, _ = run(*RESUME, folder=found)
+    assert code == 0 and "AdaptivePrecision(" in out and "none has moved" not in out
+    assert results(found) == (tensors, lines)
+    code, _, err = run(*RESUME, "--precision", "int8", folder=found)
+    assert code == 2 and "has precision adaptive, not int8" in err

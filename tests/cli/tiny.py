@@ -11,9 +11,10 @@ import signal
 import sys
 
 from tinygrad_edge import functional, models, nn
-from tinygrad_edge.cli import loop, main
+from tinygrad_edge.cli import loop, main, recipes
 from tinygrad_edge.cli.run import Run
 from tinygrad_edge.cli.training import Training
+from tinygrad_edge.policy import AdaptivePrecision
 from tinygrad_edge.runtime._ffi import Program
 
 POINTS = {
@@ -59,6 +60,8 @@ def accident(signals, owner, name, nth):
 
 if __name__ == "__main__":
     models.MODELS["tiny"] = Tiny
+    # So near to what rounding to float16 costs, and so often, that a short run has decisions.
+    recipes.PRECISIONS["adaptive"] = AdaptivePrecision(bound=2.08e-4, every=4)
     words = sys.argv[1:]
     if words[0].startswith("SIG"):
         signals = [signal.Signals[name] for name in words[0].split(",")]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tinygrad_edge as te
+from tinygrad_edge import runtime
 from tinygrad_edge.errors import GraphError, NonFiniteError
 from tinygrad_edge.policy import AdaptivePrecision, Default, Microbatch
 
@@ -79,7 +80,7 @@ def test_what_does_not_fit_moves_up_and_the_step_is_run_again():
     training, plain = Training([AdaptivePrecision(every=4)]), Training([])
     assert training.run(1, size=1e7) == plain.run(1, size=1e7)
     [moved, *_] = training.step.precision.decisions
-    assert (moved.step, moved.before, moved.after) == (0, "float16", "float32")
+    assert (moved.step, moved.before, moved.after) == (1, "float16", "float32")
     assert moved.why == "did not fit"
     # int8 has scales: the same step has found that it would do.
     assert training.step.precision.formats[moved.value] == "int8"
@@ -95,8 +96,28 @@ def test_a_step_that_fails_all_the_same_has_decided_nothing():
     assert training.step.precision.decisions == decisions
 
 
-def test_a_resumed_run_takes_the_same_decisions(tmp_path):
-    policies = [Default(), AdaptivePrecision(bound=0.004, every=2)]
+def test_an_interrupted_step_has_decided_nothing(monkeypatch):
+    """Not even that a value did not fit: the step may be given other numbers when it is run."""
+    training = Training([AdaptivePrecision()])
+    training.run(1)
+    before, decisions = training.state(), list(training.step.precision.decisions)
+    run, stop = runtime.run_checked, iter((False, True))
+
+    def stopped(*args):
+        if next(stop):
+            raise runtime.Stopped
+        return run(*args)
+
+    monkeypatch.setattr(runtime, "run_checked", stopped)
+    with pytest.raises(runtime.Stopped):
+        training.run(1, size=1e7)
+    assert training.state() == before
+    assert training.step.precision.decisions == decisions
+
+
+@pytest.mark.parametrize("bound", [0.004, 0.01])  # the latter with int8, which draws
+def test_a_resumed_run_takes_the_same_decisions(tmp_path, bound):
+    policies = [Default(), AdaptivePrecision(bound=bound, every=2)]
     sizes = (1.0, 1.0, 1e7, 1e7, 1.0, 1.0)
     whole = Training(policies)
     losses = [whole.run(1, size)[0] for size in sizes]

@@ -10,10 +10,12 @@ from typing import Any, NoReturn
 
 from .. import data, policy
 from ..errors import GraphError
+from .recipes import PRECISIONS
 
 __all__ = [
     "BUDGET",
     "DATA",
+    "PRECISION",
     "Parser",
     "budget",
     "count",
@@ -33,6 +35,12 @@ DATA = f"{', '.join(data.SOURCES)}, a folder of pictures, or an .npz file"
 ALLOW = (
     "what a budget may do though it changes results, as microbatch_bn,float16: "
     f"{', '.join(policy.ALLOWED)}"
+)
+
+#: What a precision does.
+PRECISION = (
+    f"store saved values as {', '.join(PRECISIONS)}; adaptive follows the numbers, value by value, "
+    "and metrics.jsonl tells its decisions (default: float32; --budget has its own --allow)"
 )
 
 #: What a budget does.

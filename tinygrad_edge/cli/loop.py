@@ -88,6 +88,9 @@ def _run_epoch(
         del images, labels  # before others are made
         now = time.perf_counter()
         progress.batch += 1
+        if decisions := training.decided():
+            progress.decisions += decisions
+            files.append(*decisions)
         progress.loss += loss
         progress.seconds += now - begun
         begun = now

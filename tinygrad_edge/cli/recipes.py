@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from .. import optim
 from ..parameter import Parameter
+from ..policy import AdaptivePrecision, Policy, Store
 
 __all__ = [
     "FEW",
@@ -14,6 +15,7 @@ __all__ = [
     "OPTIMIZERS",
     "OWN",
     "OWN_FEW",
+    "PRECISIONS",
     "RECIPES",
     "WARMUP",
     "Method",
@@ -53,6 +55,12 @@ RECIPES = {
     "fashion_mnist": Recipe(model="cnn", epochs=12, batch=64, optimizer="sgd"),
     "cifar10": Recipe(model="cnn", epochs=25, batch=64, optimizer="sgd"),
     "uci_har": Recipe(model="cnn", epochs=10, batch=64, optimizer="sgd"),
+}
+
+#: What `--precision` may be.
+PRECISIONS: dict[str, Policy] = {
+    **{name: Store(name) for name in ("float16", "bfloat16", "int8")},
+    "adaptive": AdaptivePrecision(),
 }
 
 OPTIMIZERS = {

@@ -12,7 +12,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from .. import data, models
 from ..errors import FileError
 from ..nn import Module
-from .recipes import OPTIMIZERS
+from ..policy import Decision
+from .recipes import OPTIMIZERS, PRECISIONS
 
 __all__ = ["DataInfo", "EpochResult", "Progress", "Record", "Settings"]
 
@@ -24,7 +25,8 @@ class Settings:
     ``size`` is for a folder of pictures; ``patience`` epochs without a better validation accuracy
     end the run; ``init`` names the weights that it began with, of which ``freeze`` keeps all but
     the last layer's. A ``budget`` in bytes decides numbers by what it may ``allow`` itself; one
-    that allows nothing changes none, and is no setting.
+    that allows nothing changes none, and is no setting. ``precision`` is how saved values are
+    stored.
     """
 
     data: str
@@ -40,6 +42,7 @@ class Settings:
     freeze: bool = False
     budget: int | None = None
     allow: list[str] = field(default_factory=list)
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,15 @@ class Progress:
         Spent on them.
     epochs : list of EpochResult
         The epochs done.
+    decisions : list of Decision
+        What a precision that adapts has decided.
     """
 
     batch: int = 0
     loss: float = 0.0
     seconds: float = 0.0
     epochs: list[EpochResult] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
 
     @property
     def best(self) -> EpochResult:
@@ -189,7 +195,8 @@ class Record:
             "settings": min(s.epochs, s.batch, s.size or 1, s.patience or 1) > 0
             and 0 < s.lr < math.inf
             and 0 <= s.seed < 2**64
-            and s.optimizer in OPTIMIZERS,
+            and s.optimizer in OPTIMIZERS
+            and s.precision in (None, *PRECISIONS),
             "data": len(size) == 2
             and min(d.image_shape) > 0
             and len(d.mean) == len(d.std) == channels

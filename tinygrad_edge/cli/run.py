@@ -1,10 +1,11 @@
-"""The files of a run: a folder with a snapshot, a line of metrics for each epoch, curves."""
+"""The files of a run: a folder with a snapshot, metrics line by line, curves."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import tinygrad_edge
@@ -13,7 +14,8 @@ from .. import snapshot
 from ..errors import FileError
 from ..files import atomic_write
 from ..nn import Module
-from .record import EpochResult, Record
+from ..policy import Decision
+from .record import EpochResult, Progress, Record
 
 __all__ = ["Run"]
 
@@ -98,27 +100,29 @@ class Run:
         """Replace the snapshot of the best epoch: the model alone."""
         _save(self.best, [model], record)
 
-    def append(self, result: EpochResult) -> None:
-        """Add an epoch to the metrics, on disk before this returns."""
+    def append(self, *events: EpochResult | Decision) -> None:
+        """Add epochs or decisions to the metrics, on disk before this returns."""
         try:
             with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(_line(result))
+                file.write("".join(map(_line, events)))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise FileError(f"cannot write {self.metrics}: {error.strerror}") from error
 
-    def repair(self, epochs: Iterable[EpochResult]) -> None:
+    def repair(self, progress: Progress) -> None:
         """Clear up after a process that was killed.
 
         It may have left files that have not got their names yet, and in the metrics a torn line or
         an epoch that will be run again: they become what the snapshot knows.
         """
+        events: list[EpochResult | Decision] = [*progress.decisions, *progress.epochs]
+        events.sort(key=lambda event: event.step)
         for path in (self.snapshot, self.best, self.metrics, self.curves):
             for unnamed in self.folder.glob(f".{path.name}.*.tmp"):
                 unnamed.unlink(missing_ok=True)
         with atomic_write(self.metrics) as file:
-            file.write("".join(map(_line, epochs)).encode())
+            file.write("".join(map(_line, events)).encode())
 
 
 def _save(path: Path, objects: Iterable[snapshot.Stateful], record: Record) -> None:
@@ -126,8 +130,9 @@ def _save(path: Path, objects: Iterable[snapshot.Stateful], record: Record) -> N
     snapshot.save(path, objects, metadata)
 
 
-def _line(result: EpochResult) -> str:
-    return json.dumps(result.measured()) + "\n"
+def _line(event: EpochResult | Decision) -> str:
+    told = event.measured() if isinstance(event, EpochResult) else asdict(event)
+    return json.dumps(told) + "\n"
 
 
 def _first_free(folder: Path) -> Path:

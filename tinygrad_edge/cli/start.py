@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from .. import data, models
 from ..errors import DataError, FileError
-from ..policy import Budget
+from ..policy import Budget, Default, Policy
 from ..policy.budget import as_bytes
 from .arguments import budget_of
-from .recipes import FEW, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
+from .recipes import FEW, OPTIMIZERS, OWN, OWN_FEW, PRECISIONS, RECIPES, Recipe
 from .record import DataInfo, Progress, Settings
 from .run import Run
 from .training import Training
@@ -39,7 +39,7 @@ def started(args: argparse.Namespace) -> Start:
     settings = Settings(**chosen)
     if settings.freeze and settings.init is None:
         raise DataError("--freeze keeps weights as they are: name them with --init")
-    training = Training(settings, dataset, _within(args, settings))
+    training = Training(settings, dataset, _policies(args, settings))
     new: tuple[str, ...] = ()
     if settings.init is not None:
         new = models.load_weights(training.model, Run.at(settings.init, best=True).snapshot)
@@ -65,9 +65,9 @@ def resumed(args: argparse.Namespace) -> Start:
     dataset = _opened(settings.data, args.data_dir, settings.size, settings.patience)
     if DataInfo.of(dataset) != record.data:
         raise DataError(f"the {dataset.name} here is not what the run in {files.folder} was fed")
-    training = Training(settings, dataset, _within(args, settings))
+    training = Training(settings, dataset, _policies(args, settings))
     files.load(training.state)
-    files.repair(record.progress.epochs)
+    files.repair(record.progress)
     return Start(files, training, record.progress)
 
 
@@ -81,11 +81,19 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _within(args: argparse.Namespace, settings: Settings) -> Budget | None:
-    """The budget of the steps: one that changes results stays with the run."""
+def _policies(args: argparse.Namespace, settings: Settings) -> list[Policy]:
+    """The policies of the steps: those that change results stay with the run."""
+    within = budget_of(args)
     if settings.budget is not None:
-        return Budget(settings.budget, tuple(settings.allow))
-    return budget_of(args)
+        within = Budget(settings.budget, tuple(settings.allow))
+    if settings.precision is None:
+        return [within or Default()]
+    if within:
+        raise DataError(
+            "--budget decides how values are kept, as --precision does: leave out one, or let the "
+            "budget --allow float16"
+        )
+    return [Default(), PRECISIONS[settings.precision]]
 
 
 def _opened(

@@ -9,8 +9,8 @@ from typing import Any
 from .. import data, models
 from ..runtime import release_arena, set_threads
 from . import curves, loop
-from .arguments import ALLOW, BUDGET, DATA, allow, budget, count, name_of, positive, seed
-from .recipes import FEW, IMBALANCE, OPTIMIZERS, OWN, OWN_FEW, RECIPES, Recipe
+from .arguments import ALLOW, BUDGET, DATA, PRECISION, allow, budget, count, name_of, positive, seed
+from .recipes import FEW, IMBALANCE, OPTIMIZERS, OWN, OWN_FEW, PRECISIONS, RECIPES, Recipe
 from .record import Progress, Record
 from .report import Report, memory_table
 from .run import Run
@@ -24,13 +24,13 @@ DESCRIPTION = f"""
 Train a model on a data set; without arguments, on the digits that are part of the package. DATA may
 be a folder of one's own pictures, with a folder for each class. The run's folder gets a snapshot
 after each epoch and every half minute, written whole or not at all; metrics.jsonl with a line for
-each epoch; curves.png. Ctrl-C ends the run soon, after saving; --resume continues it, also after a
-crash, to the same bits as if it had never stopped. The order of the images is new in each epoch,
-and so is their augmentation where the data set has one that suits; a last batch that is not full is
-left out. One's own data have a validation part, a tenth of the training images where they bring
-none: the epoch that does best on it is kept in best.safetensors, which eval and predict prefer.
-Where the largest class has more than {IMBALANCE} times the training images of the smallest, the
-loss weighs images so that all classes count alike.
+each epoch and each decision of --precision adaptive; curves.png. Ctrl-C ends the run soon, after
+saving; --resume continues it, also after a crash, to the same bits as if it had never stopped. The
+order of the images is new in each epoch, and so is their augmentation where the data set has one
+that suits; a last batch that is not full is left out. One's own data have a validation part, a
+tenth of the training images where they bring none: the epoch that does best on it is kept in
+best.safetensors, which eval and predict prefer. Where the largest class has more than {IMBALANCE}
+times the training images of the smallest, the loss weighs images so that all classes count alike.
 """
 
 
@@ -55,6 +55,7 @@ def add(commands: Any) -> None:
     option("--threads", type=count, metavar="N", help="default: all processors; changes no result")
     option("--budget", type=budget, metavar="BYTES", help=BUDGET)
     option("--allow", type=allow, metavar="NAMES", default=(), help=ALLOW)
+    option("--precision", type=name_of("precision", PRECISIONS), metavar="NAME", help=PRECISION)
     option("--size", type=count, metavar="N", help="pictures of a folder: NxN (default: 64x64)")
     option(
         "--patience",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..generator import default_generator, manual_seed
 from ..nn import BatchNorm2d, Linear, Module
 from ..optim import CosineAnnealingLR
 from ..plan import Plan
-from ..policy import Budget
+from ..policy import Decision, Policy
 from ..snapshot import Stateful
 from ..tensor import Tensor
 from .recipes import IMBALANCE, OPTIMIZERS, WARMUP
@@ -69,7 +69,7 @@ class Training(Classifier):
     ----------
     settings : Settings
     dataset : Dataset
-    budget : Budget, optional
+    policies : sequence of Policy
         For the memory of a step.
 
     Raises
@@ -79,7 +79,7 @@ class Training(Classifier):
     """
 
     def __init__(
-        self, settings: Settings, dataset: data.Dataset, budget: Budget | None = None
+        self, settings: Settings, dataset: data.Dataset, policies: Sequence[Policy]
     ) -> None:
         # An epoch's last, smaller batch is left out: each step then is the same plan, and none sees
         # so few images that their statistics mean nothing. Other images are left out each time.
@@ -99,7 +99,8 @@ class Training(Classifier):
         warmup = round(WARMUP * self.steps)
         self.schedule = CosineAnnealingLR(self.optimizer, self.steps - warmup, warmup=warmup)
         self.class_weights = _class_weights(dataset)
-        self.step = compile(self._step, policies=[budget] if budget else None)
+        self.step = compile(self._step, policies=policies)
+        self._told = 0
         self._train_mode()
 
     def _freeze(self) -> None:
@@ -124,7 +125,7 @@ class Training(Classifier):
     def state(self) -> list[Stateful]:
         """All that changes from step to step."""
         parts: list[Stateful] = [self.model, self.optimizer, self.schedule, default_generator()]
-        if self.settings.allow:  # a step that rounds at random has a generator of its own
+        if self.settings.allow or self.settings.precision:  # how it rounds is state of the step's
             self.plan()
             parts.append(self.step)
         return parts
@@ -153,6 +154,12 @@ class Training(Classifier):
         loss = float(self.step(images, labels).item())
         self.schedule.step()
         return loss
+
+    def decided(self) -> list[Decision]:
+        """What a precision that adapts has decided since this was asked last."""
+        taken = [] if self.step.precision is None else self.step.precision.decisions[self._told :]
+        self._told += len(taken)
+        return taken
 
     def accuracy(self, split: data.Split, batch: int) -> float:
         """Fraction of a split's images that get their label; training goes on after it."""

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,13 +28,15 @@ _FIRST = LEVELS.index("float16")
 _MARGIN, _ROOM = 0.8, 4.0
 
 
-class Decision(NamedTuple):
-    """A saved value is stored otherwise from the next step on.
+@dataclass(frozen=True)
+class Decision:
+    """A saved value is stored otherwise from now on.
 
-    Attributes
+    Parameters
     ----------
     step : int
-        Steps done when it was taken.
+        The step that it was taken in, from 1 on: after it by what it measured, or before it was run
+        again because the value did not fit.
     value : str
         The value's name in the plan.
     before, after : str
@@ -169,14 +171,15 @@ class Precision:
             now = self.level(name)
             level, why = self.rules.level([float(x) for x in losses], now)
             if level != now:
-                self._move(name, level, why)
+                self._move(int(self.cell.array[0]), name, level, why)
 
     def retry(self, error: Exception) -> bool:
         """After a failed step: move up what did not fit, if that was the reason."""
+        assert self.cell is not None
         found = re.match(r"(.*), stored as \w+, is -?inf ", str(error))
         meant = [n for n in self.names if found and n.split(" #")[0] == found[1] and self.level(n)]
         for name in meant:
-            self._move(name, 0, "did not fit")
+            self._move(int(self.cell.array[0]) + 1, name, 0, "did not fit")
         return bool(meant)
 
     def mark(self) -> tuple[np.ndarray, int]:
@@ -190,9 +193,9 @@ class Precision:
         self.cell.array[...] = mark[0]
         del self.decisions[mark[1] :]
 
-    def _move(self, name: str, level: int, why: str) -> None:
+    def _move(self, step: int, name: str, level: int, why: str) -> None:
         assert self.cell is not None
-        step, before = int(self.cell.array[0]), LEVELS[self.level(name)]
+        before = LEVELS[self.level(name)]
         self.cell.array[1 + self.names.index(name)] = level
         self.decisions.append(Decision(step, name, before, LEVELS[level], why))
 
@@ -230,7 +233,8 @@ class _Now(Policy):
         levels = [self.precision.level(name) for name in named]
         counts = ", ".join(f"{levels.count(i)} as {LEVELS[i]}" for i in range(len(LEVELS)))
         looked = self.precision.cell is not None and self.precision.cell.array[0] > 0
-        still = "; none has moved" if looked and not self.precision.decisions else ""
+        moved = self.precision.decisions or set(levels) != {_FIRST}
+        still = "; none has moved" if looked and not moved else ""
         return f"{self!r}: saved values that may move: {counts}{still}"
 
 
