@@ -25,6 +25,7 @@
 #include "conv2d.c"
 #include "conv2d_weights.c"
 #include "sparse_conv2d.c"
+#include "sparse_conv2d_weights.c"
 
 const tge_kernel TABLE[] = {
 #define KERNEL(name) {name, NULL},
