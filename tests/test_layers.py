@@ -9,10 +9,11 @@ import pytest
 HOUSE = """
     cli
     models data testing snapshot
+    sparse
     nn optim
     functional
     compiled gradients
-    generator parameter
+    generator parameter sparse_weight
     tensor
     trace
     export

@@ -9,7 +9,7 @@ array([[1.75, 2.75],
        [2.25, 3.25]], dtype=float32)
 """
 
-from . import data, functional, models, nn, optim, policy, testing
+from . import data, functional, models, nn, optim, policy, sparse, testing
 from .compiled import CompiledStep, compile
 from .errors import TinygradEdgeError
 from .generator import Generator, manual_seed
@@ -20,6 +20,8 @@ from .runtime import set_threads
 from .snapshot import Snapshot, load, save
 from .tensor import Tensor
 from .trace import no_grad
+
+policy.SparseWeights = sparse.SparseWeights
 
 __version__ = "0.1.0"
 
@@ -44,5 +46,6 @@ __all__ = [
     "policy",
     "save",
     "set_threads",
+    "sparse",
     "testing",
 ]

@@ -241,6 +241,8 @@ class CompiledStep:
         return recorded
 
     def _make(self, entered: list[Any]) -> _Recorded:
+        for policy in self.policies:
+            policy.prepare()
         with trace.recording() as active:
             arguments = [
                 Tensor.of_value(new_input(TensorType(a.shape, of_array(a))))

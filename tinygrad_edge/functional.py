@@ -13,6 +13,7 @@ from . import ops
 from .dtypes import as_dtype, float32
 from .errors import DTypeError, ShapeError
 from .generator import Generator, default_generator
+from .sparse_weight import SparseWeight
 from .tensor import Tensor, apply, as_tensor
 
 __all__ = [
@@ -193,9 +194,14 @@ def scatter_add(updates: Any, indices: Any, length: int, axis: int = 0) -> Tenso
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
-    """Give x @ weight.T + bias, with x [..., in], weight [out, in], bias [out]."""
-    weight = as_tensor(weight)
-    y = apply(lambda a, w: ops.matmul(a, w, transpose_b=True), x, weight)
+    """Give x @ weight.T + bias, with x [..., in], weight [out, in] (or sparse), bias [out]."""
+    if isinstance(weight, SparseWeight):
+        x = as_tensor(x)
+        columns = x.reshape(-1, x.shape[-1], 1, 1)
+        y = _sparse_conv2d(columns, weight).reshape(*x.shape[:-1], weight.shape[0])
+    else:
+        weight = as_tensor(weight)
+        y = apply(lambda a, w: ops.matmul(a, w, transpose_b=True), x, weight)
     return y if bias is None else y + _shaped(bias, weight.shape[:1], "linear: the bias")
 
 
@@ -213,7 +219,8 @@ def conv2d(
     Parameters
     ----------
     x : Tensor [N, C, H, W]
-    weight : Tensor [K, C / groups, R, S]
+    weight : Tensor or SparseWeight [K, C / groups, R, S]
+        Sparse ones have no groups.
     bias : Tensor [K], optional
     stride, padding, dilation : int or (int, int)
         Along height and width; the padding is zeros on both sides.
@@ -229,13 +236,31 @@ def conv2d(
         "stride": pair(stride, "stride"),
         "padding": pair(padding, "padding"),
         "dilation": pair(dilation, "dilation"),
-        "groups": groups,
     }
-    weight = as_tensor(weight)
-    y = apply(ops.conv2d, x, weight, **attrs)
+    if isinstance(weight, SparseWeight):
+        if groups != 1:
+            raise ShapeError(f"conv2d: sparse weights have no groups, got {groups}")
+        y = _sparse_conv2d(x, weight, **attrs)
+    else:
+        weight = as_tensor(weight)
+        y = apply(ops.conv2d, x, weight, **attrs, groups=groups)
     if bias is None:
         return y
     return y + _shaped(bias, weight.shape[:1], "conv2d: the bias").reshape(-1, 1, 1)
+
+
+def _sparse_conv2d(x: Any, weight: SparseWeight, **window: tuple[int, int]) -> Tensor:
+    return apply(
+        ops.sparse_conv2d,
+        x,
+        weight.values,
+        weight.columns,
+        weight.rows,
+        weight_shape=(*weight.shape, 1, 1)[:4],
+        first_row=weight.first_row,
+        nonzeros=weight.nonzeros,
+        **window,
+    )
 
 
 def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:

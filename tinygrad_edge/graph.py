@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from types import MappingProxyType
 from typing import Any
 
@@ -82,13 +83,19 @@ class Cell:
     shape : tuple of int
     dtype : DType
     kind : str
-        ``parameter``, ``buffer``, ``optimizer`` or ``index``: its row in the ledger.
+        ``parameter``, ``buffer``, ``optimizer`` or ``index``: its row in the ledger; ``retired``
+        when something else has taken its place.
     initial : callable, optional
         Makes the first array. It runs when the cell is first used, so that a policy may still
         change what the cell is.
+
+    Attributes
+    ----------
+    check : callable or None
+        Says what is wrong with contents from outside, of this and other cells, or None.
     """
 
-    __slots__ = ("name", "type", "kind", "_initial", "_array", "version", "__weakref__")
+    __slots__ = ("name", "type", "kind", "check", "_initial", "_array", "version", "__weakref__")
 
     def __init__(
         self,
@@ -101,9 +108,15 @@ class Cell:
         self.name = name
         self.type = TensorType(tuple(shape), dtype)
         self.kind = kind
+        self.check: Callable[[Mapping[Cell, np.ndarray]], str | None] | None = None
         self._initial = initial
         self._array: np.ndarray | None = None
         self.version = 0
+
+    @property
+    def used(self) -> bool:
+        """Whether the contents have been made, or given."""
+        return self._array is not None
 
     @property
     def array(self) -> np.ndarray:
@@ -127,6 +140,8 @@ class Cell:
         if self._array is not None:
             twin._array = aligned(self.type)
             twin._array[...] = self._array
+        memo[id(self)] = twin  # what checks it may lead back here
+        twin.check = deepcopy(self.check, memo)
         return twin
 
     def blank(self) -> Cell:

@@ -42,6 +42,7 @@ class Parameter(Tensor):
         if value.handle is None:
             value.handle = weakref.ref(self)
             active.depends_on(self, "requires_grad")
+            active.depends_on(self.cell, "kind")
         return value
 
     @property

@@ -30,10 +30,11 @@ class ModuleList(Module):
         setattr(self, str(len(self)), module)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self.named_children())
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Module]:
-        return (module for _, module in self.named_children())
+        # A pool of sparse weights is a child as well, and no member.
+        return (module for name, module in self.named_children() if name.isdecimal())
 
     def __getitem__(self, index: int) -> Module:
         return list(self)[index]

@@ -46,6 +46,10 @@ def fitting(
     """
     arrays = {name: _array(data) for name, data in state.items()}
     wrong = [*wrong, *_misfits(own, arrays)]
+    if not wrong:
+        cells = {own[name].cell: array for name, array in arrays.items()}
+        checks = dict.fromkeys(cell.check for cell in cells if cell.check is not None)
+        wrong = [found for check in checks if (found := check(cells)) is not None]
     if wrong:
         raise DataError(f"{who}: {'; '.join(wrong)}")
     return arrays

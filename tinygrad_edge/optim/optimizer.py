@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -176,6 +176,33 @@ class Optimizer:
         for name, rate in rates.items():
             self.set_rate(name, rate)
 
+    def exchange(
+        self,
+        old: Iterable[Parameter],
+        new: Parameter,
+        gather: Callable[[list[np.ndarray | None]], np.ndarray | None],
+    ) -> None:
+        """Go on with one parameter in place of several.
+
+        Parameters
+        ----------
+        old : iterable of Parameter
+            Those that are not this optimizer's count as not trained so far.
+        new : Parameter
+        gather : callable
+            Makes a moment of the new one from those of the old, None for zeros on either side.
+        """
+        gone = {p.cell: self._names.pop(p.cell, "") for p in old}
+        self.parameters = [p for p in self.parameters if p.cell not in gone] + [new]
+        self._names[new.cell] = new.cell.name
+        for kind in self.moments:
+            moments = [self.state.pop(f"{name}.{kind}", None) for name in gone.values()]
+            arrays = [m.array if m is not None and m.used else None for m in moments]
+            if (found := gather(arrays)) is not None:
+                self.moment(kind, new).fill(found)
+            elif new.requires_grad:
+                self.moment(kind, new)
+
     # ---- a step ----
 
     def update(self, p: Parameter, gradient: Value, hyper: Value) -> None:
@@ -203,6 +230,7 @@ class Optimizer:
         NonFiniteError, DataError
             The loss or a label is not acceptable; nothing was changed.
         """
+        self._check_parameters()
         found = [(p, g) for p in self.parameters if (g := p.pending_grad) is not None]
         if not found:
             raise GraphError(
@@ -228,6 +256,7 @@ class Optimizer:
         GraphError
             The loss depends on none of the parameters, or one was updated after it was computed.
         """
+        self._check_parameters()
         if loss.size != 1:
             raise ShapeError(f"minimize: the loss must be one number, got {list(loss.shape)}")
         connected = {id(leaf) for leaf in leaves_of([loss], self.parameters)}
@@ -239,6 +268,14 @@ class Optimizer:
         grads = autodiff.gradient(loss.value, [p.value for p in trained])
         self._apply(list(zip(trained, grads, strict=True)))
         active.end_step()
+
+    def _check_parameters(self) -> None:
+        retired = next((p.cell.name for p in self.parameters if p.cell.kind == "retired"), None)
+        if retired is not None:
+            raise GraphError(
+                f"{type(self).__name__}: {retired!r} was made sparse: give sparsify this "
+                "optimizer, or make it anew from the network's parameters"
+            )
 
     def _apply(self, found: list[tuple[Parameter, Value]]) -> None:
         with marked(part="update", constant=False):

@@ -11,6 +11,9 @@ from .planned import Planned, save_decisions
 from .recompute import Recompute
 from .store import Store
 
+#: Of ``tinygrad_edge.sparse``, a room above this one: the package puts it here.
+SparseWeights: type[Policy]
+
 __all__ = [
     "ALLOWED",
     "PHASES",
@@ -26,6 +29,7 @@ __all__ = [
     "Policy",
     "Precision",
     "Recompute",
+    "SparseWeights",
     "Store",
     "as_bytes",
     "rewrite",

@@ -54,6 +54,9 @@ class Policy:
         """Give the rewritten graph."""
         raise GraphError(f"{type(self).__name__} does not say how it rewrites a graph")
 
+    def prepare(self) -> None:
+        """Change models before a step is recorded; most policies have nothing to change."""
+
     def parts(self) -> tuple[Policy, ...]:
         """The rewrites that it consists of, if they belong to several phases."""
         return (self,)

@@ -1,0 +1,81 @@
+"""Weights of which only the non-zeros are stored."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .ops import segments_of
+from .ops.sparse import SEGMENT
+from .parameter import Parameter
+
+__all__ = ["SparseWeight"]
+
+
+class SparseWeight:
+    """A layer's share of a pool of non-zeros, in place of a dense weight.
+
+    Parameters
+    ----------
+    values, columns, rows : Parameter
+        The pool: float32 [capacity], uint16 [capacity], int32 [rows of all layers + 1].
+    shape : tuple of int
+        Of the dense weight: [K, C, R, S] or [out, in].
+    first_row : int
+        Of the layer, in the pool.
+    nonzeros : int
+        How many the layer has when it is made: what its cost is estimated by.
+    """
+
+    __slots__ = ("values", "columns", "rows", "shape", "first_row", "nonzeros")
+
+    def __init__(
+        self,
+        values: Parameter,
+        columns: Parameter,
+        rows: Parameter,
+        shape: tuple[int, ...],
+        first_row: int,
+        nonzeros: int,
+    ) -> None:
+        self.values, self.columns, self.rows = values, columns, rows
+        self.shape, self.first_row, self.nonzeros = shape, first_row, nonzeros
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the pool: one for each output channel and each 65,536 columns."""
+        return self.shape[0] * segments_of(self.shape)
+
+    @property
+    def row_starts(self) -> np.ndarray:
+        """Where each row of the layer begins in the pool, and where the last one ends."""
+        return self.rows.borrow()[self.first_row : self.first_row + self.row_count + 1]
+
+    @property
+    def part(self) -> slice:
+        """The layer's part of the pool, now."""
+        starts = self.row_starts
+        return slice(int(starts[0]), int(starts[-1]))
+
+    @property
+    def density(self) -> float:
+        """Non-zeros as a share of all elements, now."""
+        part = self.part
+        return (part.stop - part.start) / max(math.prod(self.shape), 1)
+
+    def elements(self) -> np.ndarray:
+        """Which elements of the flattened dense weight the non-zeros are, in order."""
+        segments, starts = segments_of(self.shape), self.row_starts
+        row = np.repeat(np.arange(self.row_count), np.diff(starts))
+        width = math.prod(self.shape[1:])
+        return row // segments * width + row % segments * SEGMENT + self.columns.borrow()[self.part]
+
+    def numpy(self) -> np.ndarray:
+        """The dense weight."""
+        dense = np.zeros(math.prod(self.shape), self.values.dtype.numpy)
+        dense[self.elements()] = self.values.borrow()[self.part]
+        return dense.reshape(self.shape)
+
+    def __repr__(self) -> str:
+        return f"SparseWeight({list(self.shape)}, {self.density:.1%} of them stored)"
