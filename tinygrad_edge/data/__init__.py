@@ -19,6 +19,7 @@ from ._images import Images
 from ._labels import class_weights
 from ._normalisation import Normalisation
 from ._npz import load_npz
+from ._patches import Patches, PatchSplit
 from ._photo import read_image
 from ._sources import SOURCES, download, load
 
@@ -33,6 +34,8 @@ __all__ = [
     "Images",
     "Noise",
     "Normalisation",
+    "PatchSplit",
+    "Patches",
     "Rotate",
     "Skipped",
     "Split",
