@@ -99,5 +99,5 @@ KERNEL_WITH_WORKSPACE(conv2d_backward_weights_f32)
 
 KERNEL(sparse_conv2d_f32)
 KERNEL(sparse_conv2d_backward_data_f32)
-KERNEL(sparse_conv2d_backward_weights_f32)
-KERNEL(sparse_conv2d_accumulate_weights_f32)
+KERNEL_WITH_WORKSPACE(sparse_conv2d_backward_weights_f32)
+KERNEL_WITH_WORKSPACE(sparse_conv2d_accumulate_weights_f32)

@@ -1,27 +1,142 @@
 /* The gradient by sparse weights, at the non-zeros alone. */
-#include "sparse.h"
+#include "sparse_weights_dots.h"
+#include "sparse_weights_lines.h"
 
-static void add_weights(float *g, const float *image, const float *gy, const sparse_layer *l)
+/* ---- where columns read, and where a row's part of a block begins ---- */
+
+static void find_offsets(const sparse_weights_job *job)
 {
-    const tge_conv2d_params *p = &l->p->conv;
-    for (int64_t row = 0; row < p->k * l->p->segments; row++)
-        for (int64_t at = l->rows[row]; at < l->rows[row + 1]; at++) {
-            tap_place tap = place_of(l, row, at);
-            float sum = 0;
-            for (int64_t n = 0; n < p->n; n++) {
-                const float *one = image + n * p->x_n_stride + tap.c * p->x_c_stride;
-                const float *other = gy + n * p->y_n_stride + row / l->p->segments * p->y_c_stride;
-                EACH_PIXEL(p, tap, y, x, sum += one[x] * other[y])
-            }
-            g[at] += sum;
+    const axis *w = &job->window.w;
+    const int64_t taps = tap_count(&job->window);
+    for (int64_t tap = 0; tap < taps; tap++) {
+        const int64_t place = job->kind == WINDOW_LINES ? WIDE * slab_tap(&job->window, &job->slab, tap / w->taps, tap % w->taps) : 0;
+        for (int64_t c = 0; c < job->p->c; c++)
+            job->offset[c * taps + tap] = (int32_t)(c * job->x_channel + place);
+    }
+}
+
+/* The outputs of a chunk: about as many non-zeros for each. */
+static int64_t chunk_output(const sparse_weights_job *job, int64_t chunk)
+{
+    const int32_t *rows = job->layer.rows;
+    const int64_t all = rows[job->p->k * job->segments] - rows[0];
+    int64_t low = 0, high = job->p->k;
+    if (chunk == job->chunks)
+        return high;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if ((rows[middle * job->segments] - rows[0]) * job->chunks < all * chunk)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The first of [at, end) whose column is not below. */
+static int32_t lower_bound(const uint16_t *columns, int32_t at, int32_t end, int64_t column)
+{
+    while (at < end) {
+        const int32_t middle = at + (end - at) / 2;
+        if (columns[middle] < column)
+            at = middle + 1;
+        else
+            end = middle;
+    }
+    return at;
+}
+
+static void start_chunk(void *context, int64_t chunk)
+{
+    const sparse_weights_job *job = context;
+    const int64_t outputs = job->p->k, last = chunk_output(job, chunk + 1);
+    for (int64_t k = chunk_output(job, chunk); k < last; k++)
+        for (int64_t segment = 0; segment < job->segments; segment++) {
+            const int32_t *row = job->layer.rows + k * job->segments + segment;
+            int32_t *start = job->starts + segment * (job->blocks + 1) * outputs + k, at = row[0];
+            for (int64_t block = 0; block <= job->blocks; block++, start += outputs)
+                *start = at = lower_bound(job->layer.columns, at, row[1], block * job->block);
         }
+}
+
+/* ---- units ---- */
+
+/* Channels of x, then of gy. */
+static void fill_chunk(void *context, int64_t chunk)
+{
+    const sparse_weights_job *job = context;
+    const int64_t channels = job->p->c, outputs = job->p->k, all = channels + outputs;
+    const int64_t first = chunk * all / SPARSE_CHUNKS, end = (chunk + 1) * all / SPARSE_CHUNKS;
+    float *scratch = job->scratches + tge_worker() * job->scratch;
+    for (int64_t unit = job->first_unit; unit < job->end_unit; unit++) {
+        const int64_t i = unit - job->first_unit;
+        if (first < channels)
+            fill_x(job, unit, first, min_i64(end, channels), job->x_lines + i * job->x_unit, scratch);
+        if (end > channels)
+            fill_gy(job, unit, max_i64(first - channels, 0), end - channels, job->gy_lines + i * job->gy_unit, scratch);
+    }
+}
+
+static void pass_blocks(const sparse_weights_job *job, tile_pass t, void (*pass)(const tile_pass *, pending_sums *), pending_sums *pending)
+{
+    for (int64_t segment = 0; segment < job->segments; segment++) {
+        t.offset = job->offset + segment * 65536;
+        for (int64_t block = 0; block < job->blocks; block++) {
+            t.starts = job->starts + (segment * (job->blocks + 1) + block) * job->p->k;
+            t.ends = t.starts + job->p->k;
+            pass(&t, pending);
+        }
+    }
+}
+
+static void sum_chunk(void *context, int64_t chunk)
+{
+    const sparse_weights_job *job = context;
+    pending_sums pending = {0};
+    tile_pass t = {.x_row = job->x_row, .columns = job->layer.columns, .g = job->g};
+    t.first = chunk_output(job, chunk);
+    t.end = chunk_output(job, chunk + 1);
+    for (int64_t unit = job->first_unit; unit < job->end_unit; unit++) {
+        const int64_t i = unit - job->first_unit, rows = unit_rows(job, unit);
+        t.gy = job->gy_lines + i * job->gy_unit;
+        for (int64_t strip = 0; strip < job->strips; strip++) {
+            const int64_t width = unit_width(job, unit, strip);
+            for (int64_t row = 0; row < rows; row += TILE_HEIGHT) {
+                const int64_t height = min_i64(rows - row, TILE_HEIGHT);
+                t.x = job->x_lines + i * job->x_unit + strip * job->x_strip + row * job->x_row;
+                pass_blocks(job, t, passes[height - 1][width - 1], &pending);
+                t.gy += job->p->k * height * width * WIDE;
+            }
+        }
+    }
+    add_pending(job->g, &pending);
+}
+
+/* `inputs` are x, gy, columns, rows and, where there is work, workspace. */
+static void add_weights(void *const *operand, void *const *inputs, const sparse_layer *layer)
+{
+    sparse_weights_job job = cut_sparse_weights(layer->p);
+    if (job.units == 0 || layer->rows[0] == layer->rows[job.p->k * job.segments])
+        return;
+    job.layer = *layer;
+    job.g = operand[0];
+    job.image = inputs[0];
+    job.gy = inputs[1];
+    share_workspace(&job, inputs[4]);
+    find_offsets(&job);
+    tge_parallel(job.chunks, start_chunk, &job);
+    for (job.first_unit = 0; job.first_unit < job.units; job.first_unit = job.end_unit) {
+        job.end_unit = min_i64(job.first_unit + job.depth, job.units);
+        tge_parallel(SPARSE_CHUNKS, fill_chunk, &job);
+        tge_parallel(job.chunks, sum_chunk, &job);
+    }
 }
 
 static int64_t sparse_conv2d_backward_weights_f32(void *const *operand, const void *params)
 {
     sparse_layer l = sparse_layer_of(params, operand[3], operand[4]);
     memset(operand[0], 0, sizeof(float) * (size_t)l.p->capacity);
-    add_weights(operand[0], operand[1], operand[2], &l);
+    add_weights(operand, &operand[1], &l);
     return 0;
 }
 
@@ -30,6 +145,17 @@ static int64_t sparse_conv2d_accumulate_weights_f32(void *const *operand, const 
     sparse_layer l = sparse_layer_of(params, operand[4], operand[5]);
     if (operand[0] != operand[1])
         memcpy(operand[0], operand[1], sizeof(float) * (size_t)l.p->capacity);
-    add_weights(operand[0], operand[2], operand[3], &l);
+    add_weights(operand, &operand[2], &l);
     return 0;
+}
+
+static int64_t sparse_conv2d_backward_weights_f32_workspace(const void *params, int32_t threads)
+{
+    const sparse_weights_job job = cut_sparse_weights(params);
+    return sparse_weights_floats(&job, threads) * (int64_t)sizeof(float);
+}
+
+static int64_t sparse_conv2d_accumulate_weights_f32_workspace(const void *params, int32_t threads)
+{
+    return sparse_conv2d_backward_weights_f32_workspace(params, threads);
 }
