@@ -129,6 +129,15 @@ def test_other_policies_work_too(policies):
     assert others[-1] < others[0]
 
 
+def test_parts_of_a_batch_hand_on_one_gradient_of_the_pool():
+    net = small_net()
+    optimizer = te.optim.Adam(net.parameters(), 0.01)
+    pool = te.sparse.sparsify(net, 0.8, optimizer=optimizer)
+    plan = step_of(net, optimizer, [Default(), Microbatch(2)]).plan(IMAGES, LABELS)
+    (loop,) = (n for n in plan.graph.nodes if n.body is not None)
+    assert sum(v.shape == (pool.capacity,) for v in loop.outputs) == 1
+
+
 def test_gradients_are_those_of_the_dense_network_at_the_non_zeros():
     net = small_net()
     dense = copy.deepcopy(net)

@@ -26,7 +26,7 @@ from . import conv
 from ._rows import first_axis
 from .elementwise import ADD, add
 
-__all__ = ["SEGMENT", "segments_of", "sparse_conv2d"]
+__all__ = ["SEGMENT", "SPARSE_CONV2D", "segments_of", "sparse_conv2d"]
 
 #: Columns of a row: what 16 bits can number.
 SEGMENT = 1 << 16
@@ -214,7 +214,7 @@ def _forward_vjp(node: Node, g: Cotangents) -> Gradients:
 def _data_vjp(node: Node, g: Cotangents) -> Gradients:
     gy, values, *index = node.inputs
     attrs = _layer(node)
-    ggy = emit(_FORWARD, g[0], values, *index, **attrs).outputs[0]
+    ggy = emit(SPARSE_CONV2D, g[0], values, *index, **attrs).outputs[0]
     return ggy, emit(_WEIGHTS, g[0], gy, *index, **attrs).outputs[0], None, None
 
 
@@ -222,7 +222,7 @@ def _weights_vjp(node: Node, g: Cotangents) -> Gradients:
     x, gy, *index = node.inputs
     attrs = _layer(node)
     gx = emit(_DATA, gy, g[0], *index, shape=x.shape, **attrs).outputs[0]
-    return gx, emit(_FORWARD, x, g[0], *index, **attrs).outputs[0], None, None
+    return gx, emit(SPARSE_CONV2D, x, g[0], *index, **attrs).outputs[0], None, None
 
 
 def _sum(total: Value, *inputs: Value, **attrs: Any) -> tuple[Value, ...]:
@@ -234,7 +234,7 @@ def _sum(total: Value, *inputs: Value, **attrs: Any) -> tuple[Value, ...]:
 
 def _images(node: Node) -> tuple[Shape, Shape]:
     """Shapes of x and y, whichever of the products the node is."""
-    if node.op is _FORWARD:
+    if node.op is SPARSE_CONV2D:
         return node.inputs[0].shape, node.outputs[0].shape
     if node.op is _DATA:
         return node.outputs[0].shape, node.inputs[0].shape
@@ -245,6 +245,12 @@ def _images(node: Node) -> tuple[Shape, Shape]:
 def _flops(node: Node) -> int:
     _, (n, _, p, q) = _images(node)
     return 2 * n * p * q * node.attrs["nonzeros"]
+
+
+def _bytes(node: Node) -> int:
+    """Of both images, and of the layer's own part of the pool."""
+    elements = sum(math.prod(shape) for shape in _images(node))
+    return 4 * elements + (4 + uint16.itemsize) * node.attrs["nonzeros"]
 
 
 def _kernel(node: Node) -> Kernel:
@@ -259,7 +265,7 @@ def _kernel(node: Node) -> Kernel:
 
 
 _IMAGES = first_axis((0, None, None, None), 0)
-_FORWARD = register(
+SPARSE_CONV2D = register(
     Op(
         "sparse_conv2d",
         _forward_type,
@@ -267,6 +273,7 @@ _FORWARD = register(
         _forward_vjp,
         kernel=_kernel,
         flops=_flops,
+        bytes=_bytes,
         rows=_IMAGES,
     )
 )
@@ -278,6 +285,7 @@ _DATA = register(
         _data_vjp,
         kernel=_kernel,
         flops=_flops,
+        bytes=_bytes,
         rows=_IMAGES,
     )
 )
@@ -289,6 +297,7 @@ _WEIGHTS = register(
         _weights_vjp,
         kernel=_kernel,
         flops=_flops,
+        bytes=_bytes,
         rows=first_axis((0, 0, None, None), TOTAL),
     )
 )
@@ -300,6 +309,7 @@ _ACCUMULATE = register(
         decompose=_sum,
         kernel=_kernel,
         flops=_flops,
+        bytes=_bytes,
         inplace=((0, 0),),
     )
 )
@@ -352,7 +362,7 @@ def sparse_conv2d(
     """
     attrs = {"stride": stride, "padding": padding, "dilation": dilation}
     return emit(
-        _FORWARD,
+        SPARSE_CONV2D,
         x,
         values,
         columns,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, ancestors, base_of
+from ..ops import conv, sparse
 from ..ops.chain import CHAIN, is_step
-from ..ops.conv import CONVOLUTIONS
 from ..ops.norm import BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD
 from ..ops.update import UPDATES
 from ..plan.ledger import megabytes
@@ -19,6 +19,7 @@ from .select import SMALL, crossing
 
 __all__ = ["Default"]
 
+CONVOLUTIONS = conv.CONVOLUTIONS | {sparse.SPARSE_CONV2D}
 #: A processor that is busy makes so many multiply-adds in the time that one float32 takes to be
 #: read and written: 50 to 60 of them a nanosecond on a core, and 5 to 10 GB/s.
 MULTIPLY_ADDS = 32

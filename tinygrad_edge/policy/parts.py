@@ -6,6 +6,7 @@ from ..errors import GraphError
 from ..graph import ASSIGN, INPUT, READ, Cell, Graph, Node, Value
 from ..op import OWN, TOTAL, Rows
 from ..ops._rows import broadcasting, cut, regrouped
+from ..ops.elementwise import ADD
 from ..ops.fill import FULL
 from ..ops.shape import BROADCAST_TO
 
@@ -110,7 +111,9 @@ class Parts:
         if node.op is ASSIGN:
             return None
         if TOTAL in dependent:
-            return Rows((None,), (TOTAL,)) if node.op.alias else None
+            # A sum of summands is one: of a parameter with several readers, one gradient leaves.
+            adds = node.op is ADD and node.part == "backward" and dependent == [TOTAL, TOTAL]
+            return Rows((None,) * len(dependent), (TOTAL,)) if node.op.alias or adds else None
         axes = tuple(d if isinstance(d, int) else None for d in dependent)
         if all(a is None for a in axes):
             return Rows(axes, (OWN,) * len(node.outputs))

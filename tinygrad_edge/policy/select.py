@@ -49,8 +49,10 @@ def crossing(graph: Graph) -> Iterable[Value]:
 
 def is_small(value: Value) -> bool:
     """Whether a value is hardly worth the trouble."""
-    largest = max((v.nbytes for v in value.node.inputs), default=0)
-    return value.size == 1 or value.nbytes < SMALL * largest
+    node = value.node
+    # Of a pool of sparse weights, a layer reads its own part.
+    read = min(max((v.nbytes for v in node.inputs), default=0), node.op.bytes(node))
+    return value.size == 1 or value.nbytes < SMALL * read
 
 
 def nothing_matched(policy: object, what: str) -> None:
