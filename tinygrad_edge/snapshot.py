@@ -2,7 +2,8 @@
 
 A model's parameters and buffers carry their ``state_dict`` names, so that any reader of the format
 finds the weights of a plain model. What else belongs to a run stands under prefixes with a slash,
-which no path of attributes has: ``optimizer/NAME``, ``schedule/NAME``, ``random/NAME``.
+which no path of attributes has: ``optimizer/NAME``, ``schedule/NAME``, ``dynamic/NAME``,
+``random/NAME``.
 """
 
 from __future__ import annotations
@@ -23,12 +24,22 @@ from .nn import Module
 from .nn.state import load_cells
 from .optim import Optimizer, ReduceLROnPlateau, Schedule
 from .parameter import Parameter
+from .sparse import DynamicSparsity
 from .tensor import Tensor
 
 __all__ = ["Snapshot", "Stateful", "load", "save"]
 
 #: What has state: the parts of a run, or a compiled step that has them all inside.
-Stateful = Module | Optimizer | Schedule | ReduceLROnPlateau | Generator | CompiledStep
+Stateful = (
+    Module | Optimizer | Schedule | ReduceLROnPlateau | DynamicSparsity | Generator | CompiledStep
+)
+
+_PREFIXES: dict[type, str] = {
+    Optimizer: "optimizer/",
+    Schedule: "schedule/",
+    ReduceLROnPlateau: "schedule/",
+    DynamicSparsity: "dynamic/",
+}
 
 _LONGEST_MESSAGE = 100_000  # each name of a large model, but not each of a hostile file
 
@@ -52,13 +63,13 @@ def save(
     objects: Stateful | Iterable[Stateful],
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the state of models, optimizers, schedules and generators, whole or not at all.
+    """Write the state of the parts of a run, whole or not at all.
 
     Parameters
     ----------
     path : str or path
         The file to make or to replace.
-    objects : Module, Optimizer, Schedule, Generator, CompiledStep, or several of them
+    objects : Module, Optimizer, Schedule, DynamicSparsity, Generator, CompiledStep, or several
         A compiled step stands for all parameters, statistics, moments and generators that it reads
         or writes; not for rates, which are no part of it.
     metadata : mapping of str to JSON value, optional
@@ -101,7 +112,7 @@ def load(path: str | os.PathLike[str], objects: Stateful | Iterable[Stateful] = 
     ----------
     path : str or path
         The file; any safetensors file will do.
-    objects : Module, Optimizer, Schedule, Generator, CompiledStep, or several of them
+    objects : Module, Optimizer, Schedule, DynamicSparsity, Generator, CompiledStep, or several
         What to restore; by default nothing. A part of what was saved may be asked for, such as the
         model without its optimizer, but each part must fit. A schedule comes after its optimizer. A
         step must have been recorded: ``step.plan(x, y)`` is enough.
@@ -140,9 +151,7 @@ def _several(objects: Stateful | Iterable[Stateful]) -> list[Stateful]:
 
 
 def _prefix(part: Stateful) -> str:
-    if isinstance(part, Optimizer):
-        return "optimizer/"
-    return "schedule/" if isinstance(part, Schedule | ReduceLROnPlateau) else ""
+    return next((prefix for kind, prefix in _PREFIXES.items() if isinstance(part, kind)), "")
 
 
 def _state(part: Stateful) -> dict[str, Any]:
