@@ -1,0 +1,236 @@
+"""Convolutions with sparse weights beside our dense ones, and beside PyTorch's.
+
+``layers`` times the three products of each layer, sparse and dense in turns, and prints medians and
+how many times faster the sparse ones are. ``against-torch`` times the convolutions of ResNet-18,
+forward and backward, in turns with PyTorch's dense ones on one thread, and prints the speed-up that
+SparseProp (Nikdan et al., ICML 2023) published for each beside ours.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tinygrad_edge.runtime import _ffi
+
+
+class Layer(NamedTuple):
+    """A convolution of N images of C channels to K, with square windows and maps."""
+
+    n: int
+    c: int
+    k: int
+    size: int
+    window: int
+    stride: int
+
+    def __str__(self) -> str:
+        if self.size == 1:
+            return f"{self.n} of {self.c} -> {self.k}, linear"
+        step = f" / {self.stride}" if self.stride > 1 else ""
+        window = f"{self.window} x {self.window}{step}"
+        return f"{self.n} of {self.c} x {self.size} x {self.size} -> {self.k}, {window}"
+
+    def out(self) -> int:
+        """Height and width of the output."""
+        return (self.size + 2 * (self.window // 2) - self.window) // self.stride + 1
+
+    def fields(self) -> dict:
+        """Of ``tge_conv2d_params``."""
+        out, pad, plane = self.out(), self.window // 2, self.size**2
+        return {
+            **{"n": self.n, "c": self.c, "h": self.size, "w": self.size, "k": self.k},
+            **{"r": self.window, "s": self.window, "p": out, "q": out, "groups": 1},
+            **{"stride_h": self.stride, "stride_w": self.stride, "pad_h": pad, "pad_w": pad},
+            **{"dilation_h": 1, "dilation_w": 1},
+            **{"x_n_stride": self.c * plane, "x_c_stride": plane},
+            **{"y_n_stride": self.k * out * out, "y_c_stride": out * out},
+        }
+
+
+LAYERS = (
+    Layer(16, 64, 64, 56, 1, 1),
+    Layer(16, 64, 256, 56, 1, 1),
+    Layer(16, 256, 64, 56, 1, 1),
+    Layer(16, 128, 512, 28, 1, 1),
+    Layer(16, 256, 256, 14, 1, 1),
+    Layer(16, 512, 512, 14, 1, 1),
+    Layer(16, 512, 512, 7, 1, 1),
+    Layer(16, 64, 64, 56, 3, 1),
+    Layer(16, 128, 128, 28, 3, 1),
+    Layer(16, 256, 256, 14, 3, 1),
+    Layer(16, 512, 512, 7, 3, 1),
+    Layer(16, 64, 128, 56, 3, 2),
+    Layer(16, 256, 512, 14, 3, 2),
+    Layer(16, 64, 128, 56, 1, 2),
+    Layer(16, 256, 512, 14, 1, 2),
+    Layer(16, 512, 512, 1, 1, 1),
+    Layer(128, 512, 512, 1, 1, 1),
+)
+
+#: ResNet-18 at 224 x 224: channels in and out, map, window, stride; SparseProp's speed-up at 95 %.
+RESNET18 = (
+    (64, 64, 56, 3, 1, 2.87),
+    (128, 128, 28, 3, 1, 2.02),
+    (256, 256, 14, 3, 1, 1.73),
+    (512, 512, 7, 3, 1, 2.60),
+    (64, 128, 56, 3, 2, 0.73),
+    (128, 256, 28, 3, 2, 1.17),
+    (256, 512, 14, 3, 2, 1.78),
+    (64, 128, 56, 1, 2, 0.31),
+    (128, 256, 28, 1, 2, 0.56),
+    (256, 512, 14, 1, 2, 0.67),
+)
+PRODUCTS = ("forward", "data", "weights")
+
+
+def aligned(count: int, dtype: type = np.float32) -> np.ndarray:
+    """Zeros that begin on a cache line, as the arena's values do."""
+    room = np.zeros(count * np.dtype(dtype).itemsize + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + count * np.dtype(dtype).itemsize].view(dtype)
+
+
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Normal numbers that begin on a cache line."""
+    x = aligned(int(np.prod(shape))).reshape(shape)
+    x[...] = rng.standard_normal(shape, np.float32)
+    return x
+
+
+def caller(name: str, struct: str, fields: dict, *operands: np.ndarray) -> Callable[[], int]:
+    """A call of one kernel with workspace for the threads in use."""
+    params = _ffi.params(struct, fields)
+    pointers = [_ffi.pointer(array, writable=True) for array in operands]
+    pointers.append(_ffi.pointer(aligned(_ffi.workspace(name, params, _ffi.threads()), np.uint8)))
+    return lambda: _ffi.call(name, pointers, params)
+
+
+def products(layer: Layer, sparsity: float) -> dict[str, tuple[Callable, Callable]]:
+    """For each product its sparse call and its dense one, on the same numbers."""
+    rng = np.random.default_rng(0)
+    x = normal(rng, layer.n, layer.c, layer.size, layer.size)
+    y = normal(rng, layer.n, layer.k, layer.out(), layer.out())
+    w = normal(rng, layer.k, layer.c * layer.window**2)
+    w[rng.random(w.shape) < sparsity] = 0
+    values, (row, column) = w[w != 0], np.nonzero(w)
+    pool = aligned(len(values))
+    pool[...] = values
+    columns = aligned(len(values), np.uint16)
+    columns[...] = column
+    rows = np.searchsorted(row, np.arange(layer.k + 1)).astype(np.int32)
+    conv = layer.fields()
+    pruned = {"conv": conv, "first_row": 0, "segments": 1, "capacity": len(values)}
+    sparse, dense = "tge_sparse_conv2d_params", "tge_conv2d_params"
+    forward, data, weights = "conv2d_f32", "conv2d_backward_data_f32", "conv2d_backward_weights_f32"
+    gradient = aligned(len(values))
+    return {
+        "forward": (
+            caller(f"sparse_{forward}", sparse, pruned, y.copy(), x, pool, columns, rows),
+            caller(forward, dense, conv, y.copy(), x, w),
+        ),
+        "data": (
+            caller(f"sparse_{data}", sparse, pruned, x.copy(), y, pool, columns, rows),
+            caller(data, dense, conv, x.copy(), y, w),
+        ),
+        "weights": (
+            caller(
+                "sparse_conv2d_accumulate_weights_f32",
+                sparse,
+                pruned,
+                *(gradient, gradient, x, y, columns, rows),
+            ),
+            caller(weights, dense, conv, w.copy(), x, y),
+        ),
+    }
+
+
+def in_turns(calls: Sequence[Callable], seconds: float) -> list[float]:
+    """Median seconds of each call; they take turns until about `seconds` have passed."""
+    times: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[0]) < 3:
+        for call, taken in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+def layers(options: argparse.Namespace) -> None:
+    """Print our sparse products beside our dense ones."""
+    chosen = [p for p in PRODUCTS if p in options.products]
+    heads = "".join(f"{name + ' ms':>16}{'ratio':>7}" for name in chosen)
+    print(f"{'layer':<38}{'sparsity':>8}{heads}{'all':>7}")
+    for layer in LAYERS:
+        if options.layer not in str(layer):
+            continue
+        for sparsity in options.sparsity:
+            row, ours, theirs = "", 0.0, 0.0
+            for name, calls in products(layer, sparsity).items():
+                if name in chosen:
+                    a, b = in_turns(calls, options.seconds)
+                    row += f"{f'{a * 1e3:.2f} / {b * 1e3:.2f}':>16}{b / a:>7.2f}"
+                    ours, theirs = ours + a, theirs + b
+            print(f"{layer!s:<38}{sparsity:>8.0%}{row}{theirs / ours:>7.2f}", flush=True)
+
+
+def against_torch(options: argparse.Namespace) -> None:
+    """Print our sparse layers beside PyTorch's dense ones."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    head = f"{'layer':<38}{'ms':>9}{'PyTorch ms':>12}{'faster':>8}{'SparseProp':>12}"
+    print(f"{head}   at {options.sparsity[0]:.0%}")
+    for c, k, size, window, stride, published in RESNET18:
+        layer = Layer(options.batch, c, k, size, window, stride)
+        calls = [sparse for sparse, _ in products(layer, options.sparsity[0]).values()]
+        x = torch.randn(layer.n, c, size, size, requires_grad=True)
+        gradient = torch.randn(layer.n, k, layer.out(), layer.out())
+        dense = torch.nn.Conv2d(c, k, window, stride, window // 2, bias=False)
+
+        def theirs(dense=dense, x=x, gradient=gradient) -> None:
+            x.grad = dense.weight.grad = None
+            dense(x).backward(gradient)
+
+        def ours(calls=calls) -> None:
+            for call in calls:
+                call()
+
+        a, b = in_turns([ours, theirs], options.seconds)
+        print(
+            f"{layer!s:<38}{a * 1e3:>9.2f}{b * 1e3:>12.2f}{b / a:>8.2f}{published:>12.2f}",
+            flush=True,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    for name, run, sparsity, threads in (
+        ("layers", layers, [0.8, 0.9, 0.95], 2),
+        ("against-torch", against_torch, [0.95], 1),
+    ):
+        command = commands.add_parser(name)
+        command.set_defaults(run=run)
+        command.add_argument("--sparsity", type=float, nargs="+", default=sparsity)
+        command.add_argument("--threads", type=int, default=threads)
+        command.add_argument("--seconds", type=float, default=1.0, help="for each comparison")
+        if run is layers:
+            command.add_argument("--layer", default="", help="only those whose name has this")
+            command.add_argument("--products", nargs="+", choices=PRODUCTS, default=PRODUCTS)
+        else:
+            command.add_argument("--batch", type=int, default=64)
+    options = parser.parse_args(arguments)
+    _ffi.set_threads(options.threads)
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+/* The non-zeros of each block of columns, of a layer as it lies in the pool and of its transposition. */
+#ifndef TGE_SPARSE_INDEX_H
+#define TGE_SPARSE_INDEX_H
+
+#include "sparse_product.h"
+
+/* What a column of the weights is in the transposition: the output, and the tap of the reversed window (-1: not one of its taps). */
+typedef struct { int32_t output, tap; } turned_column;
+
+typedef struct {
+    const sparse_layer *layer;
+    const correlation *p;
+    const sparse_cut *cut;
+    sparse_index *index;
+    /* of a transposition: */
+    const turned_column *turned;
+    const float *values;
+    float *turned_values;
+    uint16_t *turned_columns;
+} index_job;
+
+static inline stretch *stretch_of(const index_job *job, int64_t block, int64_t output)
+{
+    const sparse_cut *cut = job->cut;
+    return job->index->stretches + (output / cut->part * cut->blocks + block) * cut->part + output % cut->part;
+}
+
+/* Leave out outputs without a non-zero, but in the first block, where sums begin. */
+static void compact_chunk(void *context, int64_t list)
+{
+    const index_job *job = context;
+    const sparse_cut *cut = job->cut;
+    stretch *first = job->index->stretches + list * cut->part;
+    int64_t outputs = min_i64(job->p->outputs - list / cut->blocks * cut->part, cut->part);
+    int32_t found = 0;
+    for (int64_t m = 0; m < outputs; m++)
+        if (first[m].count > 0 || list % cut->blocks == 0)
+            first[found++] = first[m];
+    job->index->found[list] = found;
+}
+
+/* ---- as it lies ---- */
+
+enum { INDEX_ROWS = 16 };
+
+static void cut_rows_chunk(void *context, int64_t chunk)
+{
+    const index_job *job = context;
+    const sparse_cut *cut = job->cut;
+    const uint16_t *columns = job->layer->columns;
+    for (int64_t k = chunk * INDEX_ROWS; k < min_i64((chunk + 1) * INDEX_ROWS, job->p->outputs); k++) {
+        const int32_t *rows = job->layer->rows + k * job->layer->p->segments;
+        for (int64_t block = 0, at = rows[0]; block < cut->blocks; block++) {
+            int64_t segment = block / cut->segment_blocks, begin = at, end = block_end(cut, block) - segment * SEGMENT;
+            while (at < rows[segment + 1] && columns[at] < end)
+                at++;
+            *stretch_of(job, block, k) = (stretch){(int32_t)(k % cut->part), (int32_t)begin, (int32_t)(at - begin)};
+        }
+    }
+}
+
+static void index_layer(const index_job *job)
+{
+    tge_parallel(ceil_div(job->p->outputs, INDEX_ROWS), cut_rows_chunk, (void *)job);
+    tge_parallel(job->cut->parts * job->cut->blocks, compact_chunk, (void *)job);
+}
+
+/* ---- transposed ---- */
+
+static void turn_columns(turned_column *turned, const tge_conv2d_params *p, const correlation *b)
+{
+    const axis *h = &b->window.h, *w = &b->window.w;
+    const int64_t taps = p->r * p->s;
+    for (int64_t c = 0; c < p->c; c++) {
+        for (int64_t tap = 0; tap < taps; tap++)
+            turned[c * taps + tap] = (turned_column){(int32_t)c, -1};
+        for (int64_t i = 0; i < h->taps; i++)
+            for (int64_t j = 0; j < w->taps; j++)
+                turned[c * taps + b->w_start + i * b->w_tap_h + j * b->w_tap_w].tap = (int32_t)(i * w->taps + j);
+    }
+}
+
+/* Count the non-zeros of a block, or put them where the stretches say, which then point to their ends. */
+ALWAYS_INLINE void turn_block(const index_job *job, int64_t block, int put)
+{
+    const sparse_cut *cut = job->cut;
+    const int64_t segments = job->layer->p->segments, taps = tap_count(&job->p->window);
+    const int64_t start = block_start(cut, block), end = block_end(cut, block);
+    if (start == end)
+        return;
+    for (int64_t k = start / taps; k <= (end - 1) / taps; k++)
+        for (int64_t segment = 0; segment < segments; segment++) {
+            const int32_t *row = job->layer->rows + k * segments + segment;
+            const turned_column *turned = job->turned + segment * SEGMENT;
+            for (int64_t at = row[0]; at < row[1]; at++) {
+                const turned_column to = turned[job->layer->columns[at]];
+                const int64_t column = k * taps + to.tap;
+                if (to.tap < 0 || column < start || column >= end)
+                    continue;
+                stretch *s = stretch_of(job, block, to.output);
+                if (put) {
+                    job->turned_values[s->begin] = job->values[at];
+                    job->turned_columns[s->begin++] = (uint16_t)column;
+                } else
+                    s->count++;
+            }
+        }
+}
+
+static void count_chunk(void *context, int64_t block)
+{
+    const index_job *job = context;
+    for (int64_t c = 0; c < job->p->outputs; c++)
+        *stretch_of(job, block, c) = (stretch){(int32_t)(c % job->cut->part), 0, 0};
+    turn_block(job, block, 0);
+}
+
+static void put_chunk(void *context, int64_t block)
+{
+    const index_job *job = context;
+    turn_block(job, block, 1);
+    for (int64_t c = 0; c < job->p->outputs; c++) {
+        stretch *s = stretch_of(job, block, c);
+        s->begin -= s->count;
+    }
+}
+
+static void index_transposition(const index_job *job)
+{
+    const sparse_cut *cut = job->cut;
+    tge_parallel(cut->blocks, count_chunk, (void *)job);
+    int32_t begin = 0;
+    for (int64_t part = 0; part < cut->parts; part++)
+        for (int64_t block = 0; block < cut->blocks; block++)
+            for (int64_t c = part * cut->part; c < min_i64((part + 1) * cut->part, job->p->outputs); c++) {
+                stretch *s = stretch_of(job, block, c);
+                s->begin = begin;
+                begin += s->count;
+            }
+    tge_parallel(cut->blocks, put_chunk, (void *)job);
+    tge_parallel(cut->parts * cut->blocks, compact_chunk, (void *)job);
+}
+
+#endif
