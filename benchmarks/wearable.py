@@ -1,38 +1,63 @@
-"""Whole steps of the pipeline for wearables: its rows, with dense weights.
+"""Whole steps of the pipeline for wearables, a row for each way to save memory.
 
-M. Nitsenko's pipeline trains ResNet-50 and then MobileNet on pictures of 224 by 224 with Adam and a
-batch of 32, and adds one way to save memory a row. This prints each row's peak bytes (parameters,
-optimizer, everything computed, the batch itself), beside the published ones, whose weights are
-sparse from the second row on, and the time of a step.
+M. Nitsenko's pipeline trains with Adam on batches of 32: ResNet-50 on pictures of 224 by 224, then
+with 80 % sparse weights, checkpoints, micro-batches of 16, MobileNet in its place, and last on
+patches of 32 by 32. This prints each row's peak bytes (parameters, optimizer, everything computed,
+the batch itself) beside the published ones, and the time of a step.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 import tinygrad_edge as te
-from tinygrad_edge.policy import Budget, Default, Microbatch, Policy
+from tinygrad_edge.policy import Budget, Checkpoint, Default, Microbatch, Policy, Store
 
-BATCH, SIZE, CLASSES = 32, 224, 1000
+BATCH, SPARSITY = 32, 0.8
 
-#: Name, published MB, model, policies.
-ROWS: tuple[tuple[str, int, str, list[Policy]], ...] = (
-    ("ResNet-50", 9338, "resnet50", [Default()]),
-    ("+ checkpoints", 2592, "resnet50", [Budget("1000MB")]),
-    ("+ micro-batch of 16", 1808, "resnet50", [Budget("700MB"), Microbatch(2)]),
-    ("MobileNet instead", 776, "mobilenet_v1", [Budget("225MB"), Microbatch(2)]),
+
+class Row(NamedTuple):
+    """A step."""
+
+    title: str
+    published: int  # MB
+    model: str
+    policies: list[Policy]
+    size: int = 224
+    classes: int = 1000
+
+
+PARTS = Microbatch(2)
+FLOAT16 = [Default(), Store("float16"), Checkpoint(), PARTS]
+ROWS = (
+    Row("ResNet-50", 9338, "resnet50", [Default()]),
+    Row("sparse weights", 8678, "resnet50", [Default()]),
+    Row("+ checkpoints", 2592, "resnet50", [Budget("850MB")]),
+    Row("+ micro-batches of 16", 1808, "resnet50", [Budget("500MB"), PARTS]),
+    Row("MobileNet instead", 776, "mobilenet_v1", [Budget("180MB"), PARTS]),
+    Row("patches of 32x32", 114, "mobilenet_v1_patch", [Budget("20MB"), PARTS], 32, 10),
+    Row("the same in float16", 114, "mobilenet_v1_patch", FLOAT16, 32, 10),
+)
+DENSE = (
+    ROWS[0],
+    Row("+ checkpoints", 2592, "resnet50", [Budget("1000MB")]),
+    Row("+ micro-batches of 16", 1808, "resnet50", [Budget("700MB"), PARTS]),
+    Row("MobileNet instead", 776, "mobilenet_v1", [Budget("225MB"), PARTS]),
 )
 
 
-def step_of(name: str, policies: list[Policy]) -> te.CompiledStep:
+def step_of(row: Row, sparse: bool) -> te.CompiledStep:
     """A training step with Adam."""
-    model = te.models.build(name, num_classes=CLASSES, in_channels=3)
+    model = te.models.build(row.model, num_classes=row.classes, in_channels=3)
     optimizer = te.optim.Adam(model.parameters(), 1e-3)
+    if sparse:
+        te.sparse.sparsify(model, SPARSITY, optimizer=optimizer)
 
-    @te.compile(policies=policies)
+    @te.compile(policies=row.policies)
     def step(images, labels):
         loss = te.functional.cross_entropy(model(images), labels)
         optimizer.minimize(loss)
@@ -47,21 +72,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--repeat", type=int, default=3, help="timed steps of each row; 0: plan only"
     )
-    repeat = parser.parse_args(arguments).repeat
-    images = np.random.default_rng(0).standard_normal((BATCH, 3, SIZE, SIZE)).astype(np.float32)
-    labels = np.arange(BATCH, dtype=np.int32)
-    print(f"{'row':<22}{'policies':<52}{'published MB':>13}{'MB':>8}{'s a step':>10}")
-    for title, published, name, policies in ROWS:
-        step = step_of(name, policies)
+    parser.add_argument("--dense", action="store_true", help="without sparse weights")
+    args = parser.parse_args(arguments)
+    rows = DENSE if args.dense else ROWS
+    rng = np.random.default_rng(0)
+    print(f"{'row':<23}{'policies':<64}{'published MB':>13}{'MB':>8}{'s a step':>10}")
+    for row in rows:
+        images = rng.standard_normal((BATCH, 3, row.size, row.size)).astype(np.float32)
+        labels = np.arange(BATCH, dtype=np.int32) % row.classes
+        step = step_of(row, sparse=row is not ROWS[0] and not args.dense)
         peak = step.plan(images, labels).peak_bytes
         seconds = []
-        for _ in range(repeat + 1 if repeat else 0):
+        for _ in range(args.repeat + 1 if args.repeat else 0):
             start = time.perf_counter()
             step(images, labels)
             seconds.append(time.perf_counter() - start)
-        taken = f"{statistics.median(seconds[1:]):.2f}" if repeat else "-"
+        taken = f"{statistics.median(seconds[1:]):.2f}" if args.repeat else "-"
         print(
-            f"{title:<22}{policies!s:<52}{published:>13}{peak / 1e6:>8.0f}{taken:>10}", flush=True
+            f"{row.title:<23}{row.policies!s:<64}{row.published:>13}{peak / 1e6:>8.1f}{taken:>10}",
+            flush=True,
         )
 
 

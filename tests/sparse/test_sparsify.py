@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_edge as te
-from tinygrad_edge.errors import DataError, GraphError, ShapeError
+from tinygrad_edge.errors import BudgetError, DataError, GraphError, ShapeError
 from tinygrad_edge.policy import Budget, Checkpoint, Default, Microbatch, SparseWeights, Store
 
 IMAGES = np.random.default_rng(0).standard_normal((8, 16, 9, 9)).astype(np.float32)
@@ -106,7 +106,6 @@ def test_weights_and_index_are_small_and_nothing_of_dense_size_is_made(name, spa
     [
         [Default()],
         [Default(), Checkpoint(at="4")],
-        [Budget("350kB")],
     ],
     ids=repr,
 )
@@ -116,6 +115,13 @@ def test_lossless_policies_change_no_bit(policies):
     assert losses == others
     for name, array in state.items():
         np.testing.assert_array_equal(array, other_state[name], err_msg=name)
+
+
+def test_the_smallest_budget_changes_no_bit():
+    with pytest.raises(BudgetError) as refused:
+        trained([Budget(1)], steps=1)
+    losses, _ = trained([Budget(refused.value.smallest)])
+    assert losses == trained([])[0]
 
 
 @pytest.mark.parametrize(
