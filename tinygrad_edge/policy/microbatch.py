@@ -15,7 +15,7 @@ from ..ops import sgd_momentum_accumulate as accumulate
 from ..ops import sgd_momentum_step as momentum_step
 from ..ops._rows import cut
 from ..ops.check import CHECK_FINITE
-from ..ops.elementwise import CAST
+from ..ops.elementwise import ADD, CAST
 from ..ops.fill import FULL
 from ..ops.loop import loop
 from ..ops.update import SGD_MOMENTUM
@@ -97,6 +97,10 @@ class _Builder:
         self.updating = set(self.updates.values())
         self.statistics = {n.attrs["cell"]: n for n in parts.assigned.values()}
         self.sums: list[Value] = []
+        #: Sums of summands, by those: each is added to the total of the parts before as it is made.
+        self.sums_of: dict[Value, list[Value]] = {}
+        self.running: dict[Value, tuple[Value, Value]] = {}  # as it enters, and so far
+        self.folded: set[Node] = set()
         self.handed_on: list[tuple[Value, Value, Value]] = []
         self.done: Value | None = None
 
@@ -107,9 +111,14 @@ class _Builder:
         for value in self.graph.inputs:
             self._outer(value)
         self._enter_statistics()
+        for value in wanted:
+            self._fold(value)
         for node, rows in self.parts.rules.items():
-            self._make_inside(node, rows)
+            if node not in self.folded:
+                self._make_inside(node, rows)
             for value in node.outputs:
+                for whole in self.sums_of.get(value, ()):
+                    self._add_summand(value, whole)
                 if value in losses:
                     self._check_part(value, losses[value])
                 if value in wanted and self.parts.axis[value] == TOTAL:
@@ -280,18 +289,52 @@ class _Builder:
         with marked(part=node.part, scope=node.scope, source=node.source):
             self.body_effects.append(check_finite(self.inside[value, None], **check.attrs))
 
+    def _fold(self, whole: Value) -> None:
+        """Find the summands of a sum that nothing inside reads, so that it never exists apart."""
+
+        def adds(value: Value) -> bool:
+            node = value.node
+            return node.op is ADD and node in self.parts.rules
+
+        inside = any(n in self.parts.rules for n in self.readers.get(whole, ()))
+        if inside or whole in self.updates or not adds(whole):
+            return
+        stack, nodes, summands = [whole], [], []
+        while stack:
+            value = stack.pop()
+            if adds(value) and (value is whole or len(self.readers[value]) == 1):
+                nodes.append(value.node)
+                stack += value.node.inputs
+            else:
+                summands.append(value)
+        self.folded.update(nodes)
+        for value in summands:
+            self.sums_of.setdefault(value, []).append(whole)
+
+    def _add_summand(self, value: Value, whole: Value) -> None:
+        """Add one of several summands to the total of the parts before."""
+        if whole not in self.running:
+            with marked(part=_STATE):
+                total = new_input(whole.type)
+            self.running[whole] = total, total
+        total, so_far = self.running[whole]
+        node = value.node
+        with marked(part=node.part, scope=node.scope, source=node.source):
+            self.running[whole] = total, add(so_far, self.inside[value, None])
+
     def _add_up(self, value: Value) -> None:
         """Let a summand be added to those of the parts before."""
         update = self.updates.get(value)
-        summand = self.inside[value, None]
-        with marked(part=_STATE):
-            total = new_input(value.type)
         if update is None:
+            if value not in self.running:
+                self._add_summand(value, value)
             self.sums.append(value)
             entering = full(value.shape, 0, value.dtype)
-            with marked(part="update", scope=value.node.scope, source=value.node.source):
-                leaving = add(total, summand)
+            total, leaving = self.running[value]
         else:
+            summand = self.inside[value, None]
+            with marked(part=_STATE):
+                total = new_input(value.type)
             p, _, moment, hyper = update.inputs
             entering = self._outer(moment)
             given = self._inner(p, None, update), self._inner(hyper, None, update), self._done()
