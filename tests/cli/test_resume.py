@@ -10,6 +10,7 @@ from cli import photos
 from cli.process import SMALL, run
 
 from tinygrad_edge import runtime, safetensors
+from tinygrad_edge.cli.recipes import SPARSE_TRAINING
 
 RUN = ("train", *SMALL, "--out", "run")
 RESUME = ("train", "--resume", "run")
@@ -21,6 +22,7 @@ def results(folder, snapshots=("snapshot",)):
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     names = ("epoch", "step", "loss", "accuracy", "val_accuracy", "value", "before", "after", "why")
+    names += ("layer", "pruned", "grown", "nonzeros")
     measured = [[row.get(name) for name in names] for row in rows]
     return [{name: t.tobytes() for name, t in tensors.items()} for tensors in files], measured
 
@@ -173,7 +175,7 @@ def test_decisions_about_precision_are_told_once_each(tmp_path):
     assert run(*begun, folder=expected)[0] == 0
     tensors, lines = results(expected)
     steps = [step for epoch, step, *_ in lines if epoch is None]
-    assert 1 in steps and 5 in steps and {len(line) for line in lines} == {9}
+    assert 1 in steps and 5 in steps and {len(line) for line in lines} == {13}
     killed("append", 1, words=begun, folder=found)  # the decisions of step 1 are in no file
     killed("replace", 7, words=RESUME, folder=found)  # those of step 5 in the metrics alone
     assert (found / "run" / "metrics.jsonl").read_text().count('"step": 5') == steps.count(5)
@@ -183,3 +185,36 @@ def test_decisions_about_precision_are_told_once_each(tmp_path):
     assert results(found) == (tensors, lines)
     code, _, err = run(*RESUME, "--precision", "int8", folder=found)
     assert code == 2 and "has precision adaptive, not int8" in err
+
+
+@pytest.mark.parametrize("algorithm", sorted(SPARSE_TRAINING))
+def test_sparse_weights_move_on_as_if_nothing_had_happened(algorithm, tmp_path):
+    words = ("train", "--model", "cnn", "--epochs", 2, "--batch", 128, "--out", "run")
+    begun = (*words, "--sparsity", 0.8, "--dst", algorithm)
+    expected, found = tmp_path / "undisturbed", tmp_path / "disturbed"
+    expected.mkdir()
+    found.mkdir()
+    code, out, err = run(*begun, folder=expected)
+    assert (code, err) == (0, "") and f"layers; {algorithm} moves them" in out
+    tensors, lines = results(expected)
+    grown = [line[11] for line in lines if line[9] is not None]
+    assert any(grown) and len(grown) > 5
+    killed("append", 2, words=begun, folder=found)
+    killed("step", 9, words=RESUME, folder=found)
+    assert run(*RESUME, folder=found)[0] == 0
+    assert results(found) == (tensors, lines)
+    code, out, _ = run("eval", "run", folder=found)
+    assert code == 0 and out.splitlines()[-1] == f"test accuracy {lines[-1][3]:.4f}"
+
+
+def test_weights_to_begin_with_are_pruned_by_magnitude(tmp_path):
+    dense = ("train", "--model", "cnn", "--batch", 128)
+    assert run(*dense, "--epochs", 2, "--out", "dense", folder=tmp_path)[0] == 0
+    sparse = (*dense, "--init", "dense", "--sparsity", 0.5)
+    code, out, err = run(*sparse, "--epochs", 1, "--lr", 1e-9, "--out", "run", folder=tmp_path)
+    assert (code, err) == (0, "")
+    before, _ = safetensors.load(tmp_path / "dense" / "snapshot.safetensors")
+    after, _ = safetensors.load(tmp_path / "run" / "snapshot.safetensors")
+    layers = [name for name in before if name not in after and "/" not in name]
+    largest = max(abs(before[name]).max() for name in layers)
+    assert abs(after["sparse.values"]).max() == pytest.approx(largest, rel=1e-4)

@@ -16,6 +16,7 @@ __all__ = [
     "BUDGET",
     "DATA",
     "PRECISION",
+    "SPARSITY",
     "Parser",
     "budget",
     "count",
@@ -23,6 +24,7 @@ __all__ = [
     "nbytes",
     "positive",
     "seed",
+    "share",
     "size",
 ]
 
@@ -42,6 +44,9 @@ PRECISION = (
     f"store saved values as {', '.join(PRECISIONS)}; adaptive follows the numbers, value by value, "
     "and metrics.jsonl tells its decisions (default: float32; --budget has its own --allow)"
 )
+
+#: What a sparsity does.
+SPARSITY = "store and train this share of the weights' elements not at all, such as 0.8"
 
 #: What a budget does.
 BUDGET = "peak bytes of a step, such as 64MB: values are made again instead of kept; same results"
@@ -89,6 +94,17 @@ def positive(text: str) -> float:
         number = math.nan
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return number
+
+
+def share(text: str) -> float:
+    """A number from 0 to below 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to below 1, got {text!r}")
     return number
 
 

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             f"{files.snapshot} was trained on images of {_text(*expected)}, but {dataset.name} has "
             f"{_text(*found)}"
         )
-    classifier = Classifier(record.data.build(record.settings.model))
+    classifier = Classifier(record.settings.build(record.data)[0])
     files.load([classifier.model])
     # The model knows the world as its training part was normalised.
     test = replace(dataset.test, normalisation=record.data.normalisation)

@@ -91,6 +91,9 @@ def _run_epoch(
         if decisions := training.decided():
             progress.decisions += decisions
             files.append(*decisions)
+        if moves := training.moved():
+            progress.moves += moves
+            files.append(*moves)
         progress.loss += loss
         progress.seconds += now - begun
         begun = now

@@ -8,10 +8,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import functional, models, policy
+from .. import functional, models, policy, sparse
 from ..compiled import CompiledStep, compile
 from ..tensor import Tensor
-from .arguments import ALLOW, BUDGET, allow, budget, budget_of, count, name_of, size
+from .arguments import (
+    ALLOW,
+    BUDGET,
+    SPARSITY,
+    allow,
+    budget,
+    budget_of,
+    count,
+    name_of,
+    share,
+    size,
+)
 from .recipes import OPTIMIZERS
 
 __all__ = ["ModelStep", "add_options", "model_step"]
@@ -44,6 +55,7 @@ def add_options(parser: Any, nargs: str | None = None) -> None:
     )
     option("--budget", type=budget, metavar="BYTES", help=BUDGET)
     option("--allow", type=allow, metavar="NAMES", default=(), help=ALLOW)
+    option("--sparsity", type=share, metavar="X", help=SPARSITY)
 
 
 class ModelStep(NamedTuple):
@@ -73,6 +85,8 @@ def model_step(
     """
     channels, height, width = args.size
     model = models.build(args.model, args.classes, channels, (height, width))
+    if args.sparsity is not None:
+        sparse.sparsify(model, args.sparsity)
     optimizer = OPTIMIZERS[args.optimizer](model.parameters(), lr)
 
     def step(images: Tensor, labels: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(
             f"{files.snapshot} was trained on {channels}x{height}x{width}, which is no picture"
         )
-    classifier = Classifier(record.data.build(record.settings.model))
+    classifier = Classifier(record.settings.build(record.data)[0])
     files.load([classifier.model])
     classifier.model.eval()
     paths = [path for place in args.images for path in _pictures(place)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from .. import optim
+from .. import optim, sparse
 from ..parameter import Parameter
 from ..policy import AdaptivePrecision, Policy, Store
 
@@ -17,8 +17,10 @@ __all__ = [
     "OWN_FEW",
     "PRECISIONS",
     "RECIPES",
+    "SPARSE_TRAINING",
     "WARMUP",
     "Method",
+    "Moving",
     "Recipe",
 ]
 
@@ -62,6 +64,32 @@ PRECISIONS: dict[str, Policy] = {
     **{name: Store(name) for name in ("float16", "bfloat16", "int8")},
     "adaptive": AdaptivePrecision(),
 }
+
+
+class Moving(NamedTuple):
+    """An algorithm that moves non-zeros, and how often in a run."""
+
+    make: Callable[..., sparse.DynamicSparsity]
+    changes: int
+
+    def __call__(
+        self, pool: sparse.Pool, optimizer: optim.Optimizer, steps: int
+    ) -> sparse.DynamicSparsity:
+        """Make it for a run of so many steps."""
+        until = round(MOVING * steps)
+        return self.make(pool, optimizer, every=max(-(-until // self.changes), 1), until=until)
+
+
+#: The share of a run's steps in which non-zeros move: new ones are still trained after it.
+MOVING = 0.75
+
+#: What `--dst` may be. The second halves how many it moves each time.
+SPARSE_TRAINING = {
+    "set": Moving(sparse.SET, 30),
+    "algorithm1": Moving(sparse.MomentumRedistribution, 10),
+    "dsr": Moving(sparse.DSR, 30),
+}
+
 
 OPTIMIZERS = {
     "sgd": Method(optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}, 0.02),

@@ -6,14 +6,15 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from .. import data, models
+from .. import data, models, sparse
 from ..errors import FileError
 from ..nn import Module
 from ..policy import Decision
-from .recipes import OPTIMIZERS, PRECISIONS
+from .recipes import OPTIMIZERS, PRECISIONS, SPARSE_TRAINING
 
 __all__ = ["DataInfo", "EpochResult", "Progress", "Record", "Settings"]
 
@@ -26,7 +27,7 @@ class Settings:
     end the run; ``init`` names the weights that it began with, of which ``freeze`` keeps all but
     the last layer's. A ``budget`` in bytes decides numbers by what it may ``allow`` itself; one
     that allows nothing changes none, and is no setting. ``precision`` is how saved values are
-    stored.
+    stored; ``sparsity`` the share of the weights that are zeros, and ``dst`` what moves the others.
     """
 
     data: str
@@ -43,6 +44,18 @@ class Settings:
     budget: int | None = None
     allow: list[str] = field(default_factory=list)
     precision: str | None = None
+    sparsity: float | None = None
+    dst: str | None = None
+
+    def build(
+        self, images: DataInfo, weights: Path | None = None
+    ) -> tuple[Module, tuple[str, ...]]:
+        """Make the model, and say which parameters the weights to begin with have none for."""
+        model = images.build(self.model)
+        new = () if weights is None else models.load_weights(model, weights)
+        if self.sparsity is not None:
+            sparse.sparsify(model, self.sparsity)
+        return model, new
 
 
 @dataclass(frozen=True)
@@ -131,6 +144,8 @@ class Progress:
         The epochs done.
     decisions : list of Decision
         What a precision that adapts has decided.
+    moves : list of sparse.Event
+        How the non-zeros of sparse weights have moved.
     """
 
     batch: int = 0
@@ -138,6 +153,7 @@ class Progress:
     seconds: float = 0.0
     epochs: list[EpochResult] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    moves: list[sparse.Event] = field(default_factory=list)
 
     @property
     def best(self) -> EpochResult:
@@ -196,7 +212,9 @@ class Record:
             and 0 < s.lr < math.inf
             and 0 <= s.seed < 2**64
             and s.optimizer in OPTIMIZERS
-            and s.precision in (None, *PRECISIONS),
+            and s.precision in (None, *PRECISIONS)
+            and 0 <= (s.sparsity or 0) < 1
+            and s.dst in (None, *SPARSE_TRAINING),
             "data": len(size) == 2
             and min(d.image_shape) > 0
             and len(d.mean) == len(d.std) == channels

@@ -15,9 +15,13 @@ from ..errors import FileError
 from ..files import atomic_write
 from ..nn import Module
 from ..policy import Decision
+from ..sparse import Event
 from .record import EpochResult, Progress, Record
 
 __all__ = ["Run"]
+
+#: What a line of the metrics tells.
+Line = EpochResult | Decision | Event
 
 SNAPSHOT = "snapshot.safetensors"
 BEST = "best.safetensors"
@@ -100,8 +104,8 @@ class Run:
         """Replace the snapshot of the best epoch: the model alone."""
         _save(self.best, [model], record)
 
-    def append(self, *events: EpochResult | Decision) -> None:
-        """Add epochs or decisions to the metrics, on disk before this returns."""
+    def append(self, *events: Line) -> None:
+        """Add epochs, decisions or moves to the metrics, on disk before this returns."""
         try:
             with open(self.metrics, "a", encoding="utf-8") as file:
                 file.write("".join(map(_line, events)))
@@ -116,7 +120,7 @@ class Run:
         It may have left files that have not got their names yet, and in the metrics a torn line or
         an epoch that will be run again: they become what the snapshot knows.
         """
-        events: list[EpochResult | Decision] = [*progress.decisions, *progress.epochs]
+        events: list[Line] = [*progress.decisions, *progress.moves, *progress.epochs]
         events.sort(key=lambda event: event.step)
         for path in (self.snapshot, self.best, self.metrics, self.curves):
             for unnamed in self.folder.glob(f".{path.name}.*.tmp"):
@@ -130,7 +134,7 @@ def _save(path: Path, objects: Iterable[snapshot.Stateful], record: Record) -> N
     snapshot.save(path, objects, metadata)
 
 
-def _line(event: EpochResult | Decision) -> str:
+def _line(event: Line) -> str:
     told = event.measured() if isinstance(event, EpochResult) else asdict(event)
     return json.dumps(told) + "\n"
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import data, models
+from .. import data
 from ..errors import DataError, FileError
 from ..policy import Budget, Default, Policy
 from ..policy.budget import as_bytes
@@ -26,7 +26,6 @@ class Start(NamedTuple):
     files: Run
     training: Training
     progress: Progress
-    new: tuple[str, ...] = ()  #: parameters for which the weights to begin with have none that fit
 
 
 def started(args: argparse.Namespace) -> Start:
@@ -39,13 +38,13 @@ def started(args: argparse.Namespace) -> Start:
     settings = Settings(**chosen)
     if settings.freeze and settings.init is None:
         raise DataError("--freeze keeps weights as they are: name them with --init")
-    training = Training(settings, dataset, _policies(args, settings))
-    new: tuple[str, ...] = ()
-    if settings.init is not None:
-        new = models.load_weights(training.model, Run.at(settings.init, best=True).snapshot)
+    if settings.dst is not None and settings.sparsity is None:
+        raise DataError("--dst moves the non-zeros of sparse weights: give a --sparsity")
+    weights = None if settings.init is None else Run.at(settings.init, best=True).snapshot
+    training = Training(settings, dataset, _policies(args, settings), weights)
     training.plan()  # a model that the images do not fit shows before a folder is made
     files = Run.new(args.out, f"{dataset.name}-{settings.model}")
-    return Start(files, training, Progress(), new)
+    return Start(files, training, Progress())
 
 
 def resumed(args: argparse.Namespace) -> Start:

@@ -9,8 +9,31 @@ from typing import Any
 from .. import data, models
 from ..runtime import release_arena, set_threads
 from . import curves, loop
-from .arguments import ALLOW, BUDGET, DATA, PRECISION, allow, budget, count, name_of, positive, seed
-from .recipes import FEW, IMBALANCE, OPTIMIZERS, OWN, OWN_FEW, PRECISIONS, RECIPES, Recipe
+from .arguments import (
+    ALLOW,
+    BUDGET,
+    DATA,
+    PRECISION,
+    SPARSITY,
+    allow,
+    budget,
+    count,
+    name_of,
+    positive,
+    seed,
+    share,
+)
+from .recipes import (
+    FEW,
+    IMBALANCE,
+    OPTIMIZERS,
+    OWN,
+    OWN_FEW,
+    PRECISIONS,
+    RECIPES,
+    SPARSE_TRAINING,
+    Recipe,
+)
 from .record import Progress, Record
 from .report import Report, memory_table
 from .run import Run
@@ -24,13 +47,14 @@ DESCRIPTION = f"""
 Train a model on a data set; without arguments, on the digits that are part of the package. DATA may
 be a folder of one's own pictures, with a folder for each class. The run's folder gets a snapshot
 after each epoch and every half minute, written whole or not at all; metrics.jsonl with a line for
-each epoch and each decision of --precision adaptive; curves.png. Ctrl-C ends the run soon, after
-saving; --resume continues it, also after a crash, to the same bits as if it had never stopped. The
-order of the images is new in each epoch, and so is their augmentation where the data set has one
-that suits; a last batch that is not full is left out. One's own data have a validation part, a
-tenth of the training images where they bring none: the epoch that does best on it is kept in
-best.safetensors, which eval and predict prefer. Where the largest class has more than {IMBALANCE}
-times the training images of the smallest, the loss weighs images so that all classes count alike.
+each epoch, each decision of --precision adaptive and each move of --dst; curves.png. Ctrl-C ends
+the run soon, after saving; --resume continues it, also after a crash, to the same bits as if it had
+never stopped. The order of the images is new in each epoch, and so is their augmentation where the
+data set has one that suits; a last batch that is not full is left out. One's own data have a
+validation part, a tenth of the training images where they bring none: the epoch that does best on
+it is kept in best.safetensors, which eval and predict prefer. Where the largest class has more than
+{IMBALANCE} times the training images of the smallest, the loss weighs images so that all classes
+count alike.
 """
 
 
@@ -56,6 +80,13 @@ def add(commands: Any) -> None:
     option("--budget", type=budget, metavar="BYTES", help=BUDGET)
     option("--allow", type=allow, metavar="NAMES", default=(), help=ALLOW)
     option("--precision", type=name_of("precision", PRECISIONS), metavar="NAME", help=PRECISION)
+    option("--sparsity", type=share, metavar="X", help=SPARSITY)
+    option(
+        "--dst",
+        type=name_of("algorithm", SPARSE_TRAINING),
+        metavar="NAME",
+        help=f"move the non-zeros while they train: {', '.join(SPARSE_TRAINING)}",
+    )
     option("--size", type=count, metavar="N", help="pictures of a folder: NxN (default: 64x64)")
     option(
         "--patience",
@@ -108,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         set_threads(args.threads)
     report = Report(args.json, args.on_epoch)
     start = resumed(args) if args.resume else started(args)
-    files, training, progress, _ = start
+    files, training, progress = start
     record = Record(training.settings, training.data, progress)
     _introduce(report, start)
     if not args.resume:
@@ -127,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _introduce(report: Report, start: Start) -> None:
-    files, training, progress, new = start
+    files, training, progress = start
     settings, dataset = training.settings, training.dataset
     parameters = sum(p.size for p in training.model.parameters())
     shape = "x".join(str(n) for n in dataset.image_shape)
@@ -151,8 +182,14 @@ def _introduce(report: Report, start: Start) -> None:
     )
     if settings.init is not None:
         rest = "the last layer alone is trained" if settings.freeze else "all of it is trained"
-        head = f"; begun anew: {', '.join(new)}" if new else ""
+        head = f"; begun anew: {', '.join(training.new)}" if training.new else ""
         report.line(f"weights of {settings.init}: {rest}{head}")
+    if training.pool is not None:
+        moving = f"; {settings.dst} moves them" if settings.dst else ""
+        report.line(
+            f"sparse weights: {training.pool.nonzeros:,} non-zeros in {len(training.pool.layers)} "
+            f"layers{moving}"
+        )
     report.line(
         f"{settings.epochs} epochs of {training.epoch_steps} steps of {settings.batch} images"
         + (f", {unused} left out of each epoch" if unused else "")

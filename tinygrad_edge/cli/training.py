@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from .. import data, functional
+from .. import data, functional, sparse
 from ..compiled import compile
 from ..errors import DataError
 from ..generator import default_generator, manual_seed
@@ -16,7 +17,7 @@ from ..plan import Plan
 from ..policy import Decision, Policy
 from ..snapshot import Stateful
 from ..tensor import Tensor
-from .recipes import IMBALANCE, OPTIMIZERS, WARMUP
+from .recipes import IMBALANCE, OPTIMIZERS, SPARSE_TRAINING, WARMUP
 from .record import DataInfo, Settings
 
 __all__ = ["Classifier", "Training"]
@@ -71,6 +72,13 @@ class Training(Classifier):
     dataset : Dataset
     policies : sequence of Policy
         For the memory of a step.
+    weights : Path, optional
+        A file of weights to begin with.
+
+    Attributes
+    ----------
+    new : tuple of str
+        Parameters for which these weights have none that fit.
 
     Raises
     ------
@@ -79,7 +87,11 @@ class Training(Classifier):
     """
 
     def __init__(
-        self, settings: Settings, dataset: data.Dataset, policies: Sequence[Policy]
+        self,
+        settings: Settings,
+        dataset: data.Dataset,
+        policies: Sequence[Policy],
+        weights: Path | None = None,
     ) -> None:
         # An epoch's last, smaller batch is left out: each step then is the same plan, and none sees
         # so few images that their statistics mean nothing. Other images are left out each time.
@@ -91,16 +103,20 @@ class Training(Classifier):
             )
         manual_seed(settings.seed)
         self.settings, self.dataset, self.data = settings, dataset, DataInfo.of(dataset)
-        super().__init__(self.data.build(settings.model))
+        model, self.new = settings.build(self.data, weights)
+        super().__init__(model)
+        self.pool: sparse.Pool | None = getattr(model, "sparse", None)
         if settings.freeze:
             self._freeze()
         self.steps = settings.epochs * self.epoch_steps
         self.optimizer = OPTIMIZERS[settings.optimizer](self.model.parameters(), settings.lr)
         warmup = round(WARMUP * self.steps)
         self.schedule = CosineAnnealingLR(self.optimizer, self.steps - warmup, warmup=warmup)
+        self.moving = self._moving()
         self.class_weights = _class_weights(dataset)
         self.step = compile(self._step, policies=policies)
         self._told = 0
+        self._moves: list[sparse.Event] = []
         self._train_mode()
 
     def _freeze(self) -> None:
@@ -108,6 +124,12 @@ class Training(Classifier):
         *_, head = (m for m in self.model.modules() if isinstance(m, Linear))
         self.model.requires_grad_(False)
         head.requires_grad_()
+
+    def _moving(self) -> sparse.DynamicSparsity | None:
+        """What moves the non-zeros, if anything does."""
+        if self.settings.dst is None or self.pool is None:
+            return None
+        return SPARSE_TRAINING[self.settings.dst](self.pool, self.optimizer, self.steps)
 
     def _train_mode(self) -> None:
         self.model.train()
@@ -128,6 +150,8 @@ class Training(Classifier):
         if self.settings.allow or self.settings.precision:  # how it rounds is state of the step's
             self.plan()
             parts.append(self.step)
+        if self.moving is not None:
+            parts.append(self.moving)
         return parts
 
     def plan(self) -> Plan:
@@ -153,6 +177,8 @@ class Training(Classifier):
         """Train on a batch; gives the loss."""
         loss = float(self.step(images, labels).item())
         self.schedule.step()
+        if self.moving is not None:
+            self._moves += self.moving.step()
         return loss
 
     def decided(self) -> list[Decision]:
@@ -160,6 +186,11 @@ class Training(Classifier):
         taken = [] if self.step.precision is None else self.step.precision.decisions[self._told :]
         self._told += len(taken)
         return taken
+
+    def moved(self) -> list[sparse.Event]:
+        """How non-zeros have moved since this was asked last."""
+        moves, self._moves = self._moves, []
+        return moves
 
     def accuracy(self, split: data.Split, batch: int) -> float:
         """Fraction of a split's images that get their label; training goes on after it."""

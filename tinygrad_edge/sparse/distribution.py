@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["DISTRIBUTIONS", "counts_of", "shares"]
+from .apportion import apportion
+
+__all__ = ["DISTRIBUTIONS", "counts_of"]
 
 Shapes = Sequence[tuple[int, ...]]
 
@@ -38,36 +40,14 @@ def _erk(shapes: Shapes, density: float) -> np.ndarray:
 DISTRIBUTIONS = {"uniform": _uniform, "erk": _erk}
 
 
-def shares(weights: np.ndarray, total: int, limits: np.ndarray) -> np.ndarray:
-    """Integers in proportion to weights that sum to `total`, none above its limit.
-
-    Largest remainders round; what does not fit goes to the others, in proportion again.
-
-    Raises
-    ------
-    ValueError
-        The limits sum to less than the total.
-    """
-    if total > limits.sum():
-        raise ValueError(f"{total} do not fit into {int(limits.sum())}")
-    found = np.zeros(len(weights), np.int64)
-    open_ = limits > 0
-    while (rest := total - int(found.sum())) > 0:
-        parts = np.where(open_, weights, 0.0)
-        if not parts.any():  # nothing to go by: where there is room
-            parts = np.where(open_, (limits - found).astype(float), 0.0)
-        exact = parts * (rest / parts.sum())
-        given = np.floor(exact).astype(np.int64)
-        remainders = np.where(parts > 0, exact - given, -1.0)
-        for i in np.argsort(-remainders, kind="stable")[: rest - int(given.sum())]:
-            given[i] += 1
-        found = np.minimum(found + given, limits)
-        open_ = found < limits
-    return found
-
-
-def counts_of(shapes: Shapes, sparsity: float, distribution: str) -> np.ndarray:
+def counts_of(
+    shapes: Mapping[str, tuple[int, ...]], sparsity: float, distribution: str
+) -> dict[str, int]:
     """Non-zeros of each layer; in all ``1 - sparsity`` of their elements, rounded."""
-    sizes = np.array([math.prod(shape) for shape in shapes], np.int64)
-    density = DISTRIBUTIONS[distribution](shapes, 1 - sparsity)
-    return shares(density * sizes, round((1 - sparsity) * int(sizes.sum())), sizes)
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    densities = DISTRIBUTIONS[distribution](list(shapes.values()), 1 - sparsity)
+    weights = {
+        name: float(density * size)
+        for density, (name, size) in zip(densities, sizes.items(), strict=True)
+    }
+    return apportion(round((1 - sparsity) * sum(sizes.values())), weights, sizes)

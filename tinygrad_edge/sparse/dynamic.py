@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,8 @@ _MEANS = ("momentum", "exp_avg")
 Counts = dict[str, int]
 
 
-class Event(NamedTuple):
+@dataclass(frozen=True)
+class Event:
     """What has happened to a layer, or how it stands: a line of the metrics.
 
     Attributes

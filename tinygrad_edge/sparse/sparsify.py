@@ -81,20 +81,19 @@ def sparsify(
         raise GraphError("sparsify: the network has a 'sparse' already")
     layers = dict(_chosen(net, where, _patterns(exclude)))
     weights = list({id(m.weight.cell): m.weight for m in layers.values()}.values())
-    shapes = [w.shape for w in weights]
+    names = {id(m.weight.cell): f"{n}.weight".lstrip(".") for n, m in reversed(layers.items())}
+    shapes = {names[id(w.cell)]: w.shape for w in weights}
     counts = counts_of(shapes, sparsity, distribution)
     found = [
-        _largest(w, int(n)) if w.realize().cell.used else _random(w.shape, int(n))
-        for w, n in zip(weights, counts, strict=True)
+        _largest(w, n) if w.realize().cell.used else _random(w.shape, n)
+        for w, n in zip(weights, counts.values(), strict=True)
     ]
     lengths = np.concatenate([[0], *(rows for rows, _ in found)])
     topology = Topology(
         np.cumsum(lengths).astype(np.int32),
         np.concatenate([columns for _, columns in found]),
     )
-    names = {id(m.weight.cell): f"{n}.weight".lstrip(".") for n, m in reversed(layers.items())}
-    ordered = {names[id(w.cell)]: w.shape for w in weights}
-    pool = Pool(ordered, topology, _initial(lengths[1:]))
+    pool = Pool(shapes, topology, _initial(lengths[1:]))
     replacements = dict(zip((id(w.cell) for w in weights), pool.layers.values(), strict=True))
     for module in layers.values():
         object.__setattr__(module, "weight", replacements[id(module.weight.cell)])
