@@ -162,6 +162,14 @@ typedef struct {
     int64_t capacity;
 } tge_sparse_conv2d_params;
 
+/* sparse_conv2d_candidates_f32: element int32[count]; x, gy, columns, rows, workspace
+ * The zeros of the layer with the gradients of largest magnitude, as k * C * R * S + column, in descending order, the lower element first among
+ * equals; -1 where there are no more zeros. A gradient that is no number counts as none. */
+typedef struct {
+    tge_sparse_conv2d_params layer;
+    int64_t count;
+} tge_sparse_candidates_params;
+
 /* ---- pooling: planes of H x W become planes of P x Q; the padding is less than the window, so that every window meets the image ---- */
 
 /* max_pool2d_f32:          y, argmax; x          argmax: r * S + s inside the window, in argmax_bytes (1 or 4) bytes; first of equals;

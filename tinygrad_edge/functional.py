@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import ops
+from . import ops, trace
 from .dtypes import as_dtype, float32
 from .errors import DTypeError, ShapeError
 from .generator import Generator, default_generator
@@ -250,7 +250,7 @@ def conv2d(
 
 
 def _sparse_conv2d(x: Any, weight: SparseWeight, **window: tuple[int, int]) -> Tensor:
-    return apply(
+    y = apply(
         ops.sparse_conv2d,
         x,
         weight.values,
@@ -261,6 +261,12 @@ def _sparse_conv2d(x: Any, weight: SparseWeight, **window: tuple[int, int]) -> T
         nonzeros=weight.nonzeros,
         **window,
     )
+    active = trace.current()
+    active.depends_on(weight, "candidates")
+    if weight.candidates is not None and y.requires_grad:
+        (count,) = weight.candidates.type.shape
+        active.assign(weight.candidates, ops.sparse_conv2d_watch(y.value, count))
+    return y
 
 
 def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:

@@ -24,7 +24,7 @@ from .dtypes import DType
 from .errors import DTypeError, GraphError, ShapeError
 from .op import Op, TensorType
 
-__all__ = ["Cell", "Graph", "Node", "Value", "ancestors", "emit", "marked", "verify"]
+__all__ = ["Cell", "Graph", "Node", "Value", "ancestors", "emit", "marked", "structural", "verify"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _numbers = itertools.count()
@@ -290,25 +290,25 @@ def _refuse_to_run(*_: Any, **__: Any) -> tuple[np.ndarray, ...]:
     raise GraphError("this node has no meaning of its own; the plan binds or expands it")
 
 
-def _structural(name: str, infer: Callable[..., tuple[TensorType, ...]], **facts: Any) -> Op:
+def structural(name: str, infer: Callable[..., tuple[TensorType, ...]], **facts: Any) -> Op:
     """An op that the plan binds to memory or that a phase expands, and that no kernel runs."""
     return Op(name, infer, _refuse_to_run, flops=lambda node: 0, bytes=lambda node: 0, **facts)
 
 
 #: An array from outside: an argument of a step, a captured tensor, a number such as a learning
 #: rate.
-INPUT = _structural("input", lambda *, type: (type,), differentiable=False)
+INPUT = structural("input", lambda *, type: (type,), differentiable=False)
 #: The present version of a cell.
-READ = _structural("read", lambda *, cell: (cell.type,), differentiable=False)
+READ = structural("read", lambda *, cell: (cell.type,), differentiable=False)
 #: The next version of a cell; its output is a read of that version.
-ASSIGN = _structural(
+ASSIGN = structural(
     "assign", lambda value, *, cell: (cell.type,), differentiable=False, effect=True
 )
 #: Gradients of one value with respect to others, given the cotangent; autodiff expands it.
-GRADIENT = _structural("gradient", lambda of, cotangent, *wrt: tuple(v.type for v in wrt))
+GRADIENT = structural("gradient", lambda of, cotangent, *wrt: tuple(v.type for v in wrt))
 #: A value together with its array from an earlier run; after differentiation only the array is
 #: left.
-KNOWN = _structural(
+KNOWN = structural(
     "known", lambda history, array: (history.type,), vjp=lambda node, g: (g[0], None)
 )
 

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from . import trace
+from .graph import Cell
 from .ops import segments_of
 from .ops.sparse import SEGMENT
 from .parameter import Parameter
@@ -28,7 +30,7 @@ class SparseWeight:
         How many the layer has when it is made: what its cost is estimated by.
     """
 
-    __slots__ = ("values", "columns", "rows", "shape", "first_row", "nonzeros")
+    __slots__ = ("values", "columns", "rows", "shape", "first_row", "nonzeros", "_candidates")
 
     def __init__(
         self,
@@ -41,6 +43,17 @@ class SparseWeight:
     ) -> None:
         self.values, self.columns, self.rows = values, columns, rows
         self.shape, self.first_row, self.nonzeros = shape, first_row, nonzeros
+        self._candidates: Cell | None = None
+
+    @property
+    def candidates(self) -> Cell | None:
+        """What training steps put the zeros of largest gradients into, while there is one."""
+        return self._candidates
+
+    @candidates.setter
+    def candidates(self, cell: Cell | None) -> None:
+        self._candidates = cell
+        trace.setting_changed()
 
     @property
     def row_count(self) -> int:

@@ -55,7 +55,7 @@ class Setting(NamedTuple):
 
     owner: Any
     name: str
-    found: bool
+    found: Any
 
     def holds(self) -> bool:
         """Whether it is still as it was found."""

@@ -24,6 +24,7 @@
 #include "matmul.c"
 #include "conv2d.c"
 #include "conv2d_weights.c"
+#include "sparse_candidates.c"
 #include "sparse_conv2d.c"
 #include "sparse_conv2d_weights.c"
 

@@ -49,7 +49,7 @@ from .random import dropout, generator_advance
 from .reduce import argmax, max_, mean, sum_, sum_to, topk
 from .shape import broadcast_to, concatenate, detach, flip, pad, reshape, slice_, transpose, view
 from .softmax import cross_entropy, log_softmax, softmax
-from .sparse import segments_of, sparse_conv2d
+from .sparse import segments_of, sparse_conv2d, sparse_conv2d_watch
 from .storage import (
     GROUP,
     bfloat16_decode,
@@ -144,6 +144,7 @@ __all__ = [
     "slice_",
     "softmax",
     "sparse_conv2d",
+    "sparse_conv2d_watch",
     "sqrt",
     "storage_losses",
     "subtract",

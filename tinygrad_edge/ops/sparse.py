@@ -20,8 +20,8 @@ import numpy as np
 
 from ..dtypes import int32, uint16
 from ..errors import DTypeError, ShapeError
-from ..graph import Node, Value, emit
-from ..op import TOTAL, Cotangents, FusionRule, Kernel, Op, TensorType, register
+from ..graph import Node, Value, emit, structural
+from ..op import OWN, TOTAL, Cotangents, FusionRule, Kernel, Op, TensorType, register
 from . import conv
 from ._rows import first_axis
 from .elementwise import ADD, add
@@ -123,6 +123,24 @@ def _accumulate_type(total: Value, *inputs: Value, **attrs: Any) -> tuple[Tensor
     return (found,)
 
 
+def _candidates_type(
+    x: Value,
+    gy: Value,
+    columns: Value,
+    rows: Value,
+    *,
+    weight_shape: Shape,
+    first_row: int,
+    count: int,
+    **window: conv.Pair,
+) -> tuple[TensorType, ...]:
+    attrs: dict[str, Any] = {**window, "weight_shape": weight_shape, "first_row": first_row}
+    _weights_type(x, gy, columns, rows, nonzeros=0, **attrs)
+    if math.prod(weight_shape) >= 1 << 31:
+        raise ShapeError(f"elements of {list(weight_shape)} weights have no int32 numbers")
+    return (TensorType((count,), int32),)
+
+
 # ---- meaning: the same products of dense weights ----
 
 
@@ -197,6 +215,27 @@ def _accumulate(total: np.ndarray, *arrays: np.ndarray, **attrs: Any) -> tuple[n
     return (total + _backward_weights(*arrays, **attrs)[0],)
 
 
+def _candidates(
+    x: np.ndarray,
+    gy: np.ndarray,
+    columns: np.ndarray,
+    rows: np.ndarray,
+    *,
+    weight_shape: Shape,
+    first_row: int,
+    count: int,
+    **window: conv.Pair,
+) -> tuple[np.ndarray, ...]:
+    _, elements = _places(columns, rows, weight_shape, first_row)
+    (dense,) = conv.backward_weights(x, gy, shape=weight_shape, **window, groups=1)
+    score = np.abs(dense).reshape(-1)
+    score[elements] = np.nan
+    found = np.argsort(-score, kind="stable")[: min(count, np.count_nonzero(score >= 0))]
+    padded = np.full(count, -1, np.int32)
+    padded[: len(found)] = found
+    return (padded,)
+
+
 # ---- derivatives: each of the three by the other two ----
 
 
@@ -208,14 +247,14 @@ def _forward_vjp(node: Node, g: Cotangents) -> Gradients:
     x, values, *index = node.inputs
     attrs = _layer(node)
     gx = emit(_DATA, g[0], values, *index, shape=x.shape, **attrs).outputs[0]
-    return gx, emit(_WEIGHTS, x, g[0], *index, **attrs).outputs[0], None, None
+    return gx, emit(WEIGHTS, x, g[0], *index, **attrs).outputs[0], None, None
 
 
 def _data_vjp(node: Node, g: Cotangents) -> Gradients:
     gy, values, *index = node.inputs
     attrs = _layer(node)
     ggy = emit(SPARSE_CONV2D, g[0], values, *index, **attrs).outputs[0]
-    return ggy, emit(_WEIGHTS, g[0], gy, *index, **attrs).outputs[0], None, None
+    return ggy, emit(WEIGHTS, g[0], gy, *index, **attrs).outputs[0], None, None
 
 
 def _weights_vjp(node: Node, g: Cotangents) -> Gradients:
@@ -226,7 +265,7 @@ def _weights_vjp(node: Node, g: Cotangents) -> Gradients:
 
 
 def _sum(total: Value, *inputs: Value, **attrs: Any) -> tuple[Value, ...]:
-    return (add(total, emit(_WEIGHTS, *inputs, **attrs).outputs[0]),)
+    return (add(total, emit(WEIGHTS, *inputs, **attrs).outputs[0]),)
 
 
 # ---- kernels ----
@@ -289,7 +328,7 @@ _DATA = register(
         rows=_IMAGES,
     )
 )
-_WEIGHTS = register(
+WEIGHTS = register(
     Op(
         "sparse_conv2d_backward_weights",
         _weights_type,
@@ -315,11 +354,71 @@ _ACCUMULATE = register(
 )
 
 
+def _candidates_flops(node: Node) -> int:
+    _, (n, _, p, q) = _images(node)
+    return 2 * n * p * q * math.prod(node.attrs["weight_shape"])
+
+
+def _candidates_bytes(node: Node) -> int:
+    return sum(v.nbytes for v in (*node.inputs[:2], *node.outputs))
+
+
+def _candidates_kernel(node: Node) -> Kernel:
+    layer = _kernel(node)
+    fields = {"layer": layer.params, "count": node.attrs["count"]}
+    return Kernel(layer.name, "tge_sparse_candidates_params", fields)
+
+
+_CANDIDATES = register(
+    Op(
+        "sparse_conv2d_candidates",
+        _candidates_type,
+        _candidates,
+        differentiable=False,
+        kernel=_candidates_kernel,
+        flops=_candidates_flops,
+        bytes=_candidates_bytes,
+        rows=first_axis((0, 0, None, None), OWN),
+    )
+)
+#: Stands for what `sparse_conv2d_candidates` gives, behind a convolution whose gradients are yet to
+#: be expanded; then `policy/candidates.py` puts that into its place.
+WATCH = structural(
+    "sparse_conv2d_watch",
+    lambda y, *, count: (TensorType((count,), int32),),
+    differentiable=False,
+)
+
+
+def sparse_conv2d_watch(y: Value, count: int) -> Value:
+    """Ask for the zeros of largest gradients, of the weights of the convolution that made y.
+
+    Parameters
+    ----------
+    y : Value
+        From `sparse_conv2d`.
+    count : int
+
+    Returns
+    -------
+    Value
+        int32 [count]: elements of the flattened weights in descending order of the gradient's
+        magnitude, -1 where there are no more zeros.
+    """
+    return emit(WATCH, y, count=count).outputs[0]
+
+
+def candidates(product: Node, count: int) -> Value:
+    """Give `sparse_conv2d_candidates` of what a gradient by the weights is made from."""
+    attrs = {name: value for name, value in product.attrs.items() if name != "nonzeros"}
+    return emit(_CANDIDATES, *product.inputs, **attrs, count=count).outputs[0]
+
+
 def _fuse_add(inputs: tuple[Value, ...], sole: tuple[bool, ...]) -> tuple[Value, ...] | None:
     """Add a layer's part of the pool's gradient where the sum lies."""
     for part, alone, total in zip(inputs[::-1], sole[::-1], inputs, strict=True):
         made = part.node
-        if alone and made.op is _WEIGHTS and total.type == part.type:
+        if alone and made.op is WEIGHTS and total.type == part.type:
             return emit(_ACCUMULATE, total, *made.inputs, **made.attrs).outputs
     return None
 

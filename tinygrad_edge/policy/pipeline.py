@@ -13,6 +13,7 @@ from ..errors import BudgetError, GraphError
 from ..graph import ASSIGN, GRADIENT, Cell, Graph, Node, Value, marked, verify
 from ..plan import Plan, make_plan
 from .again import made_again
+from .candidates import find_candidates
 from .cost import total_seconds
 from .formats import ANY_CELL
 from .fuse import fuse_chains, fuse_patterns
@@ -126,7 +127,7 @@ def _checks_early(nodes: Sequence[Node]) -> list[Node]:
 
 #: What each phase does before the user's policies.
 _BUILT_IN: dict[str, tuple[Any, ...]] = {
-    "autodiff": (differentiate,),
+    "autodiff": (differentiate, find_candidates),
     "lower": (lower_composites, fuse_patterns, fuse_chains),
     "schedule": (checks_first,),
 }

@@ -115,7 +115,7 @@ class DynamicSparsity:
             Gradients are being accumulated: they belong to where the non-zeros are now.
         """
         self.steps += 1
-        if self.steps % self.every or (self.until is not None and self.steps > self.until):
+        if not self.is_change(self.steps):
             return []
         if self.pool.values.pending_grad is not None:
             raise GraphError(
@@ -150,6 +150,10 @@ class DynamicSparsity:
         self.steps, self.seed = int(found["steps"]), int(found["seed"])
 
     # ---- what changes are made of ----
+
+    def is_change(self, steps: int) -> bool:
+        """Whether there is a change after so many training steps."""
+        return steps % self.every == 0 and (self.until is None or steps <= self.until)
 
     @property
     def changes(self) -> int:

@@ -88,7 +88,22 @@ def _wide():
 
 _WIDE_X, _WIDE_VALUES, _WIDE_Y, _WIDE_COLUMNS, _WIDE_ROWS, _WIDE = _wide()
 assert segments_of(_WIDE["weight_shape"]) == 2
+_MANY = f32(2, 4, 5, 3).round(), f32(2, 8, 5, 3).round()  # sums of integers are exact
 _NONE = np.zeros(0, U16), np.zeros(9, I32)  # an empty layer
+
+
+@st.composite
+def _candidates(draw, wild):
+    """Of integers, so that sums are exact, and many gradients are equal."""
+    shapes, columns, rows, attrs = draw(_layers())
+    x, y = (draw(arrays(shapes[name], strided=True)).round() for name in ("x", "y"))
+    del attrs["nonzeros"]
+    most = math.prod(attrs["weight_shape"]) + 2
+    return sample(x, y, columns, rows, **attrs, count=draw(st.integers(0, most)))
+
+
+_COUNTED = {name: value for name, value in _PLAIN.items() if name != "nonzeros"} | {"count": 30}
+_WIDE_COUNTED = {name: value for name, value in _WIDE.items() if name != "nonzeros"}
 
 _WRONG_INDEX = (
     wrong(DTypeError, "columns must be uint16", _X, _VALUES, _COLUMNS.astype(I32), _ROWS, **_PLAIN),
@@ -166,6 +181,38 @@ ROWS = {
                 _COLUMNS,
                 _ROWS,
                 **_PLAIN,
+            ),
+        ),
+    ),
+    "sparse_conv2d_candidates": Row(
+        _candidates,
+        (
+            sample(*_MANY, _COLUMNS, _ROWS, **_COUNTED),
+            sample(*_MANY, _COLUMNS, _ROWS, **{**_COUNTED, "count": 0}),
+            sample(*_MANY, _COLUMNS, _ROWS, **{**_COUNTED, "count": 300}),  # all zeros, and more
+            sample(_X[:0], _Y[:0], _COLUMNS, _ROWS, **_COUNTED),  # no gradient: the first ones
+            sample(*_MANY, *_NONE, **_COUNTED),
+            sample(
+                _WIDE_X.round(),
+                _WIDE_Y.round(),
+                _WIDE_COLUMNS,
+                _WIDE_ROWS,
+                **_WIDE_COUNTED,
+                count=70_000,
+            ),
+        ),
+        bounds.equal,
+        by=(),
+        wrong=(
+            wrong(ShapeError, r"must be \[2, 8, 5, 3\]", _X, _Y[:1], _COLUMNS, _ROWS, **_COUNTED),
+            wrong(
+                ShapeError,
+                "have no int32 numbers",
+                f32(0, 2**29, 1, 1),
+                f32(0, 4, 1, 1),
+                _COLUMNS,
+                np.zeros(4 * 2**13 + 1, I32),
+                **{**_WIDE_COUNTED, "weight_shape": (4, 2**29, 1, 1), "count": 30},
             ),
         ),
     ),
