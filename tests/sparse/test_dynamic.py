@@ -235,7 +235,8 @@ def test_no_change_after_the_last_step():
 
 def test_layers_tell_how_they_stand():
     run = Run(of_densities((100, 40), (50, 10)), sparse.SET)
-    assert run.dynamic.layers() == [(0, "layer0", 0, 0, 40, 0.4), (0, "layer1", 0, 0, 10, 0.2)]
+    expected = [(0, "layer0", 0, 0, 40, 0.4), (0, "layer1", 0, 0, 10, 0.2)]
+    assert run.dynamic.layers() == [sparse.Event(*each) for each in expected]
 
 
 def test_accumulating_gradients_are_not_moved_away_from():
