@@ -19,23 +19,32 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 import tinygrad_edge as te
-from tinygrad_edge.policy import AdaptivePrecision, Checkpoint, Default, Policy, Store
+from tinygrad_edge.policy import (
+    AdaptivePrecision,
+    Checkpoint,
+    Default,
+    Policy,
+    Recompute,
+    Store,
+)
+
+TECHNIQUES: dict[str, list[Policy]] = {
+    "conventional": [],
+    "checkpointing": [Checkpoint()],
+    "mixed precision": [Store("float16")],
+    "all together": [Recompute(ops=("batch_norm_apply",)), AdaptivePrecision()],
+    "fewer bytes": [Default(), Store("bitmask"), AdaptivePrecision()],
+    "fewest bytes": [Default(), Store("bitmask"), Store("int8")],
+}
 
 FORMATS: dict[str, list[Policy]] = {
     "float32": [Default()],
     "float16": [Default(), Store("float16")],
     "int8": [Default(), Store("int8")],
     "adaptive": [Default(), AdaptivePrecision()],
+    "together": TECHNIQUES["all together"],
 }
 BATCH, WARMUP = 64, 0.05
-
-TECHNIQUES: dict[str, list[Policy]] = {
-    "conventional": [],
-    "checkpointing": [Checkpoint()],
-    "mixed precision": [Store("float16")],
-    "all together": [Default(), Store("bitmask"), AdaptivePrecision()],
-    "all together, fewest bytes": [Default(), Store("bitmask"), Store("int8")],
-}
 
 
 class Training:

@@ -195,13 +195,16 @@ typedef struct {
  * batch_norm_apply_add_f32: y; x, mean, var, gamma, beta, addend          the same with the addend added before the activation
  * batch_norm_backward_f32: gx, ggamma, gbeta; gy, x, mean, var, gamma     the gradient through mean and var as well (no activation)
  * batch_norm_activated_backward_f32: the same; gy, x, mean, var, gamma, beta    gy is the gradient of the activated output: where the
- *                                                                          activation was flat, seen by making y again, it counts as 0 */
+ *                                                                          activation was flat, seen by making y again, it counts as 0
+ * Where `half` is not 0, x is float16: it crosses memory in half the bytes, and counts as the float32 that it is (not for statistics). */
 enum tge_activation { TGE_NO_ACTIVATION, TGE_ACTIVATION_RELU, TGE_ACTIVATION_RELU6 };
 typedef struct {
     int64_t n, c, inner;
     int64_t n_stride, c_stride;
     float eps;
     int32_t activation;
+    int32_t half;
+    int32_t reserved;
 } tge_batch_norm_params;
 
 /* ---- losses ---- */
@@ -223,7 +226,8 @@ typedef struct { int64_t samples; int64_t size; int64_t site; } tge_dropout_para
 
 /* ---- storage: saved values in fewer bits ---- */
 
-/* bfloat16_encode_f32: y (2 bytes an element); x        rounded to nearest even; returns 1 + the position of the first that is not finite
+/* float16_encode_f32, bfloat16_encode_f32: y (2 bytes an element); x    rounded to nearest even; returns 1 + the position of the first that
+ *                                                       is not finite then
  * bfloat16_decode_f32: y; x                             (params: tge_count_params)
  * int8_encode_f32:     q int8, scale float[samples][ceil(size / 256)]; x, generator uint32[4], first int32[1]      (tge_dropout_params)
  *     A group is 256 elements of one sample (the last may be shorter); scale = max |x| / 127, or 0 where that maximum is below 2^-100. With

@@ -405,6 +405,16 @@ static inline vf vload_half(const uint16_t *p)
 #endif
 }
 
+/* Whole vectors until the end of a row: of n < VL halves the other lanes are zero. */
+static inline vf vload_half_upto(const uint16_t *p, int64_t n)
+{
+    if (n >= VL)
+        return vload_half(p);
+    uint16_t last[VL] = {0};
+    memcpy(last, p, (size_t)n * 2);
+    return vload_half(last);
+}
+
 static inline void vstore_half(uint16_t *p, vf x)
 {
 #if defined(TGE_AVX512)
@@ -470,6 +480,15 @@ static inline wide wide_load_part(const float *p, int64_t n)
         int64_t left = n - i * VL;
         w.part[i] = left <= 0 ? (vf){0} : left >= VL ? vload(p + i * VL) : vload_part(p + i * VL, left);
     }
+    return w;
+}
+
+/* The same of halves. */
+static inline wide wide_load_half(const uint16_t *p, int64_t n)
+{
+    wide w;
+    for (int i = 0; i < 16 / VL; i++)
+        w.part[i] = n <= i * VL ? (vf){0} : vload_half_upto(p + i * VL, n - i * VL);
     return w;
 }
 

@@ -158,6 +158,8 @@ class Op:
         Cost of a node: arithmetic operations, and bytes to and from memory.
     inplace : tuple of (output, input)
         Pairs that may share a buffer when the input dies here.
+    halves : tuple of int
+        Inputs that its kernel takes as float16, too, and counts as the float32 that they are.
     chain : str or None
         Its code as a step of a chain of elementwise ops, where it can be one.
     alias : bool
@@ -183,6 +185,7 @@ class Op:
     flops: Callable[[Node], int] = one_per_element
     bytes: Callable[[Node], int] = moved_bytes
     inplace: tuple[tuple[int, int], ...] = ()
+    halves: tuple[int, ...] = ()
     chain: str | None = None
     alias: bool = False
     effect: bool = False

@@ -77,6 +77,7 @@ KERNEL(topk_f32)
 KERNEL(dropout_f32)
 KERNEL(generator_advance)
 
+KERNEL(float16_encode_f32)
 KERNEL(bfloat16_encode_f32)
 KERNEL(bfloat16_decode_f32)
 KERNEL(int8_encode_f32)

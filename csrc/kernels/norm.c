@@ -30,8 +30,29 @@ static inline wide wide_first(wide w, int64_t n)
 
 typedef struct { double first, second; } sum_pair;
 
+/* x as it lies in memory: floats, or halves. `half` is known where these are inlined. */
+static inline const void *x_at(const void *x, int64_t i, int half)
+{
+    return half ? (const void *)((const uint16_t *)x + i) : (const void *)((const float *)x + i);
+}
+
+static inline vf x_vector(const void *x, int64_t i, int64_t n, int half)
+{
+    return half ? vload_half_upto(x_at(x, i, 1), n) : vload_upto(x_at(x, i, 0), n);
+}
+
+static inline wide x_wide(const void *x, int64_t i, int half)
+{
+    return half ? wide_load_half(x_at(x, i, 1), 16) : wide_load(x_at(x, i, 0));
+}
+
+static inline wide x_wide_part(const void *x, int64_t i, int64_t n, int half)
+{
+    return half ? wide_load_half(x_at(x, i, 1), n) : wide_load_part(x_at(x, i, 0), n);
+}
+
 /* `channel` is what the terms know of the channel: its mean and, for an activation, scale and beta. */
-ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const float *x, const float *grad, const float *channel,
+ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const void *x, int half, const float *grad, const float *channel,
                                    term_function *term)
 {
     const int64_t together = samples_in_block(p);
@@ -44,8 +65,8 @@ ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const float *
                 const int64_t row = s * p->n_stride;
                 int64_t i = start;
                 for (; i + 32 <= end; i += 32) {
-                    const term_pair a = term(wide_load(x + row + i), wide_load(grad + row + i), channel);
-                    const term_pair b = term(wide_load(x + row + i + 16), wide_load(grad + row + i + 16), channel);
+                    const term_pair a = term(x_wide(x, row + i, half), wide_load(grad + row + i), channel);
+                    const term_pair b = term(x_wide(x, row + i + 16, half), wide_load(grad + row + i + 16), channel);
                     even.first = wide_add(even.first, a.first);
                     even.second = wide_add(even.second, a.second);
                     odd.first = wide_add(odd.first, b.first);
@@ -53,7 +74,7 @@ ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const float *
                 }
                 for (; i < end; i += 16) {
                     const int64_t n = min_i64(16, end - i);
-                    const term_pair a = term(wide_load_part(x + row + i, n), wide_load_part(grad + row + i, n), channel);
+                    const term_pair a = term(x_wide_part(x, row + i, n, half), wide_load_part(grad + row + i, n), channel);
                     even.first = wide_add(even.first, wide_first(a.first, n));
                     even.second = wide_add(even.second, wide_first(a.second, n));
                 }
@@ -97,7 +118,7 @@ static float guess_mean(const tge_batch_norm_params *p, const float *x)
     tge_batch_norm_params some = *p;
     some.n = min_i64(p->n, samples_in_block(p));
     some.inner = min_i64(p->inner, SUM_BLOCK);
-    return (float)(sum_channel(&some, x, x, NULL, term_value).first / (double)(some.n * some.inner));
+    return (float)(sum_channel(&some, x, 0, x, NULL, term_value).first / (double)(some.n * some.inner));
 }
 
 /* One pass about a guess; a second about the mean when the guess was off by more than half of the standard deviation. For then the sum of
@@ -113,7 +134,7 @@ static void stats_channels(void *context, int64_t chunk)
         const float *x = (const float *)w->operand[2] + c * p->c_stride;
         float about = guess_mean(p, x);
         for (int pass = 0; pass < 2; pass++) {
-            const sum_pair deviation = sum_channel(p, x, x, &about, term_deviation);
+            const sum_pair deviation = sum_channel(p, x, 0, x, &about, term_deviation);
             const double off = deviation.first / count;
             var[c] = (float)(deviation.second / count - off * off);
             mean[c] = about = (float)(about + off);
@@ -142,33 +163,36 @@ typedef struct {
 
 static inline vf identity(vf y) { return y; }
 
-/* One loop an activation, with an addend and without, chosen outside it. */
-#define APPLY_ROW(name, activation) \
-    static void name(float *y, const float *x, const float *addend, int64_t n, float mean, float scale, float beta) \
+/* One loop an activation, with an addend and without, of floats and of halves, chosen outside it. */
+#define APPLY_ROW(name, activation, half) \
+    static void name(float *y, const void *x, const float *addend, int64_t n, float mean, float scale, float beta) \
     { \
         (void)addend; \
         for (int64_t i = 0; i < n; i += VL) \
-            vstore_upto(y + i, n - i, activation((vload_upto(x + i, n - i) - mean) * scale + beta)); \
+            vstore_upto(y + i, n - i, activation((x_vector(x, i, n - i, half) - mean) * scale + beta)); \
     } \
-    static void name##_add(float *y, const float *x, const float *addend, int64_t n, float mean, float scale, float beta) \
+    static void name##_add(float *y, const void *x, const float *addend, int64_t n, float mean, float scale, float beta) \
     { \
         for (int64_t i = 0; i < n; i += VL) \
             vstore_upto(y + i, n - i, \
-                        activation((vload_upto(x + i, n - i) - mean) * scale + beta + vload_upto(addend + i, n - i))); \
+                        activation((x_vector(x, i, n - i, half) - mean) * scale + beta + vload_upto(addend + i, n - i))); \
     }
 
-APPLY_ROW(apply_plain, identity)
-APPLY_ROW(apply_relu, relu)
-APPLY_ROW(apply_relu6, relu6)
+APPLY_ROW(apply_plain, identity, 0)
+APPLY_ROW(apply_relu, relu, 0)
+APPLY_ROW(apply_relu6, relu6, 0)
+APPLY_ROW(apply_half_plain, identity, 1)
+APPLY_ROW(apply_half_relu, relu, 1)
+APPLY_ROW(apply_half_relu6, relu6, 1)
 
 #undef APPLY_ROW
 
-typedef void apply_function(float *, const float *, const float *, int64_t, float, float, float);
+typedef void apply_function(float *, const void *, const float *, int64_t, float, float, float);
 
-static apply_function *const apply_row[][2] = {
-    [TGE_NO_ACTIVATION] = {apply_plain, apply_plain_add},
-    [TGE_ACTIVATION_RELU] = {apply_relu, apply_relu_add},
-    [TGE_ACTIVATION_RELU6] = {apply_relu6, apply_relu6_add},
+static apply_function *const apply_row[][2][2] = {
+    [TGE_NO_ACTIVATION] = {{apply_plain, apply_plain_add}, {apply_half_plain, apply_half_plain_add}},
+    [TGE_ACTIVATION_RELU] = {{apply_relu, apply_relu_add}, {apply_half_relu, apply_half_relu_add}},
+    [TGE_ACTIVATION_RELU6] = {{apply_relu6, apply_relu6_add}, {apply_half_relu6, apply_half_relu6_add}},
 };
 
 /* Rows of one sample and channel, in the order of memory. */
@@ -178,13 +202,14 @@ static void apply_rows(void *context, int64_t chunk)
     const tge_batch_norm_params *p = w->p;
     const float *mean = w->operand[2], *var = w->operand[3], *gamma = w->operand[4], *beta = w->operand[5];
     const int64_t last = min_i64((chunk + 1) * w->rows_in_chunk, p->n * p->c);
+    const int half = p->half != 0;
     for (int64_t row = chunk * w->rows_in_chunk; row < last; row++) {
         const int64_t c = p->c_stride > p->n_stride ? row / p->n : row % p->c;
         const int64_t n = p->c_stride > p->n_stride ? row % p->n : row / p->c;
         const int64_t start = n * p->n_stride + c * p->c_stride;
-        apply_row[p->activation][w->addend != NULL]((float *)w->operand[0] + start, (const float *)w->operand[1] + start,
-                                                    w->addend ? w->addend + start : NULL, p->inner, mean[c],
-                                                    norm_scale(gamma[c], var[c], p->eps), beta[c]);
+        apply_row[p->activation][half][w->addend != NULL]((float *)w->operand[0] + start, x_at(w->operand[1], start, half),
+                                                          w->addend ? w->addend + start : NULL, p->inner, mean[c],
+                                                          norm_scale(gamma[c], var[c], p->eps), beta[c]);
     }
 }
 
@@ -220,7 +245,8 @@ ALWAYS_INLINE term_pair term_gradient(wide x, wide grad, const float *channel, t
     return (term_pair){grad, wide_multiply(grad, d)};
 }
 
-ALWAYS_INLINE void backward_channel(const norm_channels *w, int64_t c, const float *beta, term_function *term, through_function *through)
+ALWAYS_INLINE void backward_channel(const norm_channels *w, int64_t c, int half, const float *beta, term_function *term,
+                                    through_function *through)
 {
     const tge_batch_norm_params *p = w->p;
     float *grad_gamma = w->operand[1], *grad_beta = w->operand[2];
@@ -228,9 +254,10 @@ ALWAYS_INLINE void backward_channel(const norm_channels *w, int64_t c, const flo
     const double count = (double)(p->n * p->inner), inverse = 1.0 / ((double)var[c] + p->eps);
     const float scale = norm_scale(gamma[c], var[c], p->eps), channel[] = {mean[c], scale, beta ? beta[c] : 0.0f};
     float *grad_x = (float *)w->operand[0] + c * p->c_stride;
-    const float *grad = (const float *)w->operand[3] + c * p->c_stride, *x = (const float *)w->operand[4] + c * p->c_stride;
+    const float *grad = (const float *)w->operand[3] + c * p->c_stride;
+    const void *x = x_at(w->operand[4], c * p->c_stride, half);
 
-    const sum_pair sum = sum_channel(p, x, grad, channel, term);
+    const sum_pair sum = sum_channel(p, x, half, grad, channel, term);
     grad_beta[c] = (float)sum.first;
     grad_gamma[c] = (float)(sum.second * sqrt(inverse));
 
@@ -238,37 +265,49 @@ ALWAYS_INLINE void backward_channel(const norm_channels *w, int64_t c, const flo
     for (int64_t n = 0; n < p->n; n++)
         for (int64_t i = 0; i < p->inner; i += VL) {
             const int64_t at = n * p->n_stride + i, left = p->inner - i;
-            const vf d = vload_upto(x + at, left) - channel[0];
+            const vf d = x_vector(x, at, left, half) - channel[0];
             const vf g = through(vload_upto(grad + at, left), d, channel);
             vstore_upto(grad_x + at, left, (g - grad_mean - d * slope) * scale);
         }
 }
 
-#define BACKWARD_CHANNELS(name, beta, through) \
+#define BACKWARD_CHANNELS(name, beta, through, half) \
     static term_pair name##_term(wide x, wide grad, const float *channel) { return term_gradient(x, grad, channel, through); } \
     static void name(void *context, int64_t chunk) \
     { \
         const norm_channels *w = context; \
         const int64_t last = min_i64((chunk + 1) * w->channels_in_chunk, w->p->c); \
         for (int64_t c = chunk * w->channels_in_chunk; c < last; c++) \
-            backward_channel(w, c, beta, name##_term, through); \
+            backward_channel(w, c, half, beta, name##_term, through); \
     }
 
-BACKWARD_CHANNELS(backward_plain, NULL, through_all)
-BACKWARD_CHANNELS(backward_relu, w->operand[8], through_relu)
-BACKWARD_CHANNELS(backward_relu6, w->operand[8], through_relu6)
+BACKWARD_CHANNELS(backward_plain, NULL, through_all, 0)
+BACKWARD_CHANNELS(backward_relu, w->operand[8], through_relu, 0)
+BACKWARD_CHANNELS(backward_relu6, w->operand[8], through_relu6, 0)
+BACKWARD_CHANNELS(backward_half_plain, NULL, through_all, 1)
+BACKWARD_CHANNELS(backward_half_relu, w->operand[8], through_relu, 1)
+BACKWARD_CHANNELS(backward_half_relu6, w->operand[8], through_relu6, 1)
 
 #undef BACKWARD_CHANNELS
 
+typedef void backward_function(void *, int64_t);
+
+static backward_function *const backward_channels[][2] = {
+    [TGE_NO_ACTIVATION] = {backward_plain, backward_half_plain},
+    [TGE_ACTIVATION_RELU] = {backward_relu, backward_half_relu},
+    [TGE_ACTIVATION_RELU6] = {backward_relu6, backward_half_relu6},
+};
+
 static int64_t batch_norm_backward_f32(void *const *operand, const void *params)
 {
-    each_channel(backward_plain, operand, params);
+    const tge_batch_norm_params *p = params;
+    each_channel(backward_channels[TGE_NO_ACTIVATION][p->half != 0], operand, p);
     return 0;
 }
 
 static int64_t batch_norm_activated_backward_f32(void *const *operand, const void *params)
 {
     const tge_batch_norm_params *p = params;
-    each_channel(p->activation == TGE_ACTIVATION_RELU ? backward_relu : backward_relu6, operand, p);
+    each_channel(backward_channels[p->activation][p->half != 0], operand, p);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* bfloat16_encode_f32, int8_encode_f32, mask_encode_f32, pack_u8, and what gives their values back: saved values in fewer bits. */
+/* float16_encode_f32, bfloat16_encode_f32, int8_encode_f32, mask_encode_f32, pack_u8, and what gives their values back: saved values in fewer bits. */
 #include "row.h"
 
 enum { STORE_PARTS = 64, INT8_GROUP = 256 };
@@ -22,29 +22,37 @@ static int64_t store(void (*part)(void *, int64_t), void *const *operand, const 
     return 0;
 }
 
-/* ---- bfloat16 ---- */
+/* ---- float16, bfloat16 ---- */
 
-/* All ones in the exponent of a half make it infinite or NaN; the largest of a vector says whether one has them. */
-static void bfloat16_part(void *context, int64_t part)
+/* All ones in the exponent of a half make it infinite or NaN; the largest of a block says whether one has them. */
+ALWAYS_INLINE void half_part(store_walk *w, int64_t part, void (*convert)(void *, const void *, int64_t), uint16_t infinity)
 {
-    store_walk *w = context;
     const float *x = w->operand[1];
     uint16_t *y = w->operand[0];
     const int64_t last = w->count * (part + 1) / w->parts;
     for (int64_t start = w->count * part / w->parts; start < last; start += CAST_BLOCK) {
         const int64_t end = min_i64(start + CAST_BLOCK, last);
-        bf16_of_f32(y + start, x + start, end - start);
+        convert(y + start, x + start, end - start);
         uint16_t largest = 0;
         for (int64_t i = start; i < end; i++) {
             const uint16_t magnitude = y[i] & 0x7fff;
             largest = magnitude > largest ? magnitude : largest;
         }
-        for (int64_t i = start; largest >= 0x7f80 && i < end; i++)
-            if ((y[i] & 0x7fff) >= 0x7f80) {
+        for (int64_t i = start; largest >= infinity && i < end; i++)
+            if ((y[i] & 0x7fff) >= infinity) {
                 w->found[part] = i + 1;
                 return;
             }
     }
+}
+
+static void float16_part(void *context, int64_t part) { half_part(context, part, f16_of_f32, 0x7c00); }
+static void bfloat16_part(void *context, int64_t part) { half_part(context, part, bf16_of_f32, 0x7f80); }
+
+static int64_t float16_encode_f32(void *const *operand, const void *params)
+{
+    const int64_t count = ((const tge_count_params *)params)->count;
+    return store(float16_part, operand, params, count, count);
 }
 
 static int64_t bfloat16_encode_f32(void *const *operand, const void *params)

@@ -20,6 +20,7 @@ class Channels:
         strides = (inner, n * inner) if channel_major else (c * inner, inner)
         self.fields = dict(zip(("n", "c", "inner"), x.shape, strict=True))
         self.fields |= {"n_stride": strides[0], "c_stride": strides[1], "eps": EPS}
+        self.fields["half"] = int(x.dtype == np.float16)
 
     def _memory(self, x):
         return np.ascontiguousarray(x.transpose(self.order))
@@ -181,3 +182,23 @@ def test_activation_on_the_way_is_the_activation_afterwards(isa, activation, sha
     found = images.activated_backward(grad, mean, var, gamma, beta, activation=activation)
     for a, b in zip(found, expected, strict=True):
         assert same_numbers(a, b)
+
+
+@pytest.mark.parametrize("activation", ["TGE_NO_ACTIVATION", *ACTIVATIONS])
+@pytest.mark.parametrize("shape", [(2, 3, 49), (5, 2, 16), (40, 33, 700), (70, 2, 1)])
+@pytest.mark.parametrize("channel_major", [False, True])
+def test_halves_count_as_the_floats_that_they_are(isa, activation, shape, channel_major):
+    x = normal(shape).astype(np.float16)
+    halves, floats = Channels(x, channel_major), Channels(x.astype(np.float32), channel_major)
+    gamma, beta, grad = normal(shape[1], 1) * 4, normal(shape[1], 2), normal(shape, 3)
+    channels = (*floats.stats(), gamma, beta)
+
+    def run(images):
+        y = images.apply(*channels, activation=activation)
+        added = images.apply_add(grad, *channels, activation=activation)
+        if activation == "TGE_NO_ACTIVATION":
+            return [y, added, *images.backward(grad, *channels[:3])]
+        return [y, added, *images.activated_backward(grad, *channels, activation=activation)]
+
+    for found, expected in zip(run(halves), run(floats), strict=True):
+        assert same_numbers(found, expected)

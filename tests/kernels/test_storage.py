@@ -21,17 +21,23 @@ def one(name, struct, fields, output, *inputs, **options):
     return y
 
 
-# ---- bfloat16 ----
+# ---- float16, bfloat16 ----
+
+
+def encoded(kernel, x):
+    return call(kernel, "tge_count_params", {"count": x.size}, [((2 * x.size,), np.uint8)], [x])
 
 
 def bfloat16(x):
-    return call(
-        "bfloat16_encode_f32",
-        "tge_count_params",
-        {"count": x.size},
-        [((2 * x.size,), np.uint8)],
-        [x],
-    )
+    return encoded("bfloat16_encode_f32", x)
+
+
+@pytest.mark.parametrize("size", [0, 1, 17, 255, 1000])
+def test_float16_is_numpys(isa, size):
+    x = np.concatenate([SPECIAL[np.abs(SPECIAL) < 65_520], normal(2000)])[:size]
+    status, (y,) = encoded("float16_encode_f32", x)
+    assert status == 0
+    assert np.array_equal(y.view(np.uint16), x.astype(np.float16).view(np.uint16))
 
 
 @pytest.mark.parametrize("size", [0, 1, 17, 255, 1000])
@@ -47,13 +53,19 @@ def test_bfloat16_there_and_back(isa, size):
     assert (np.abs(back - x) <= 2.0**-8 * np.abs(x) + 2.0**-134).all()  # half a unit in the last
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -3.4e38])
-def test_bfloat16_refuses_the_first_that_is_not_finite(isa, threads, bad):
+@pytest.mark.parametrize(
+    "kernel, bad",
+    [
+        *(("bfloat16_encode_f32", bad) for bad in (np.nan, np.inf, -3.4e38)),
+        ("float16_encode_f32", -65_520),
+    ],
+)
+def test_16_bits_refuse_the_first_that_is_not_finite(isa, threads, kernel, bad):
     x = normal(100_000)
     x[[70_000, 30_001]] = bad
     for count in (1, 3):
         threads(count)
-        assert bfloat16(x)[0] == 30_002
+        assert encoded(kernel, x)[0] == 30_002
 
 
 # ---- int8 ----

@@ -5,7 +5,7 @@ import pytest
 
 import tinygrad_edge as te
 from tinygrad_edge.errors import GraphError, NonFiniteError
-from tinygrad_edge.policy import Budget, Checkpoint, Default, Microbatch, Recompute, Store
+from tinygrad_edge.policy import Budget, Checkpoint, Default, Microbatch, Recompute, Store, formats
 
 DRAW = np.random.default_rng(0)
 X = DRAW.standard_normal((16, 3, 12, 12)).astype(np.float32)
@@ -65,16 +65,31 @@ def test_saved_values_are_halves_and_nothing_else_changes():
 )
 def test_where_and_keep_name_modules(policy, stored):
     saved = activations(Training([policy]).gradients.plan(X, Y))
-    assert {n.removesuffix(".cast") for n, t in saved.items() if t == "float16"} == {
-        n.rsplit(".", 1)[0] for n in stored
-    }
+    halves = {n.removesuffix(".float16_encode") for n, t in saved.items() if t == "float16"}
+    assert halves == {n.rsplit(".", 1)[0] for n in stored}
 
 
 def test_what_is_made_again_is_made_from_what_is_stored():
     plan = Training([Default(), Store("float16")]).gradients.plan(X, Y)
-    assert activations(plan) == {f"{i}.cast": "float16" for i in (4, 6)}
+    assert activations(plan) == {f"{i}.float16_encode": "float16" for i in (4, 6)}
     again = Training([Store("float16"), Recompute(ops=("tanh",)), Checkpoint(at="2")])
     assert np.isfinite(again.run()[0])
+
+
+@pytest.mark.parametrize("policies", [[], [Recompute(ops=("batch_norm_apply",))]], ids=repr)
+def test_batch_norm_reads_halves_to_the_same_bits(policies, monkeypatch):
+    def decoded(plan):
+        calls = (c.node for c in plan.calls if c.node.part == "backward")
+        return {n.outputs[0].shape for n in calls if n.op.name == "cast"}
+
+    half = [*policies, Store("float16", where="0")]
+    image, direct = (16, 8, 10, 10), Training(half)
+    assert image not in decoded(direct.gradients.plan(X, Y))
+    monkeypatch.setattr(formats._Float16, "halves", False)
+    by_way = Training(half)
+    assert image in decoded(by_way.gradients.plan(X, Y))
+    (loss, found), (same, expected) = direct.run(), by_way.run()
+    assert loss == same and all(map(np.array_equal, found, expected))
 
 
 def test_a_value_too_large_fails_the_step_before_it_changes_anything():

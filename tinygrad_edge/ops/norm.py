@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..dtypes import DType, float16
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
 from ..op import OWN, TOTAL, Cotangents, FusionRule, Kernel, Op, RowRule, Rows, TensorType, register
@@ -52,13 +53,21 @@ def _per_channel(v: Value, like: Value) -> Value:
     return reshape(v, (v.size, *(1,) * (len(like.shape) - 2)))
 
 
-def _check(x: Value, *channels: Value) -> None:
+def _check(x: Value, *channels: Value, dtype: DType | None = None) -> None:
     if len(x.shape) < 2:
         raise ShapeError("expected [N, C, ...]")
-    if not x.dtype.is_float or any(v.dtype is not x.dtype for v in channels):
+    dtype = dtype or x.dtype
+    if not dtype.is_float or any(v.dtype is not dtype for v in channels):
         raise DTypeError("inputs must be floats of one dtype")
     if any(v.shape != (x.shape[1],) for v in channels):
         raise ShapeError(f"expected one number for each of {x.shape[1]} channels")
+
+
+def _normed_type(x: Value, *channels: Value) -> TensorType:
+    """The type of normalised images: their own, unless they are merely stored as float16."""
+    dtype = channels[0].dtype if x.dtype is float16 else x.dtype
+    _check(x, *channels, dtype=dtype)
+    return TensorType(x.shape, dtype)
 
 
 def _stats_type(x: Value) -> tuple[TensorType, ...]:
@@ -83,8 +92,7 @@ def _unbiased_type(var: Value, x: Value, *, share: float) -> tuple[TensorType, .
 def _apply_type(
     x: Value, mean: Value, var: Value, gamma: Value, beta: Value, *, eps: float, activation: str
 ) -> tuple[TensorType, ...]:
-    _check(x, mean, var, gamma, beta)
-    return (x.type,)
+    return (_normed_type(x, mean, var, gamma, beta),)
 
 
 def _apply_add_type(
@@ -98,10 +106,9 @@ def _apply_add_type(
     eps: float,
     activation: str,
 ) -> tuple[TensorType, ...]:
-    _check(x, mean, var, gamma, beta)
-    if addend.type != x.type:
+    if addend.type != _normed_type(x, mean, var, gamma, beta):
         raise ShapeError("the addend must have the input's type")
-    return (x.type,)
+    return (addend.type,)
 
 
 def _norm_type(x: Value, gamma: Value, beta: Value, *, eps: float) -> tuple[TensorType, ...]:
@@ -112,10 +119,9 @@ def _norm_type(x: Value, gamma: Value, beta: Value, *, eps: float) -> tuple[Tens
 def _backward_type(
     gy: Value, x: Value, mean: Value, var: Value, gamma: Value, *beta: Value, **_: object
 ) -> tuple[TensorType, ...]:
-    _check(x, mean, var, gamma, *beta)
-    if gy.type != x.type:
+    if gy.type != _normed_type(x, mean, var, gamma, *beta):
         raise ShapeError("the output gradient must have the input's type")
-    return x.type, gamma.type, gamma.type
+    return gy.type, gamma.type, gamma.type
 
 
 # ---- meaning ----
@@ -138,6 +144,7 @@ def _apply(
     eps: float,
     activation: str,
 ) -> tuple[np.ndarray, ...]:
+    x = x.astype(var.dtype, copy=False)
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
     centred = x - _channelwise(mean, x.ndim)
     y = centred * _channelwise(scale, x.ndim) + _channelwise(beta, x.ndim)
@@ -175,7 +182,7 @@ def _backward(
     *,
     eps: float,
 ) -> tuple[np.ndarray, ...]:
-    axes, ndim = _axes(x.ndim), x.ndim
+    axes, ndim, x = _axes(x.ndim), x.ndim, x.astype(var.dtype, copy=False)
     rstd = 1 / np.sqrt(var + x.dtype.type(eps))
     normal = (x - _channelwise(mean, ndim)) * _channelwise(rstd, ndim)
     grad_beta, grad_gamma = gy.sum(axes), (gy * normal).sum(axes)
@@ -250,7 +257,7 @@ def _decompose_backward(
     rstd = _rstd(var, eps)
     normal = multiply(subtract(x, _per_channel(mean, x)), _per_channel(rstd, x))
     grad_beta, grad_gamma = sum_(gy, axes), sum_(multiply(gy, normal), axes)
-    share = constant(x.shape[1] / x.size, x.dtype)
+    share = constant(x.shape[1] / x.size, gamma.dtype)
     pulled = add(
         _per_channel(multiply(grad_beta, share), x),
         multiply(normal, _per_channel(multiply(grad_gamma, share), x)),
@@ -350,6 +357,7 @@ def _kernel(which: int) -> Callable[[Node], Kernel]:
         fields["eps"] = node.attrs.get("eps", 0.0)
         activation = node.attrs.get("activation")
         fields["activation"] = ACTIVATIONS[activation].code if activation else "TGE_NO_ACTIVATION"
+        fields["half"] = int(node.inputs[which].dtype is float16)
         return Kernel(f"{node.op.name}_f32", "tge_batch_norm_params", fields)
 
     return bind
@@ -375,6 +383,7 @@ BATCH_NORM_APPLY = register(
         kernel=_kernel(0),
         flops=lambda node: 3 * node.inputs[0].size,
         inplace=((0, 0),),
+        halves=(0,),
         rows=_rows("xcccc", "x", OWN),
     )
 )
@@ -387,6 +396,7 @@ BATCH_NORM_APPLY_ADD = register(
         kernel=_kernel(0),
         flops=lambda node: 4 * node.inputs[0].size,
         inplace=((0, 0), (0, 5)),
+        halves=(0,),
     )
 )
 #: A channel's sums are complete before its first gradient is written.
@@ -400,6 +410,7 @@ _BACKWARD = register(
         kernel=_kernel(1),
         flops=lambda node: 10 * node.inputs[1].size,
         inplace=_BACKWARD_INPLACE,
+        halves=(1,),
         rows=_rows("xxccc", "xcc", TOTAL),
     )
 )
@@ -412,6 +423,7 @@ _ACTIVATED_BACKWARD = register(
         kernel=_kernel(1),
         flops=lambda node: 14 * node.inputs[1].size,
         inplace=_BACKWARD_INPLACE,
+        halves=(1,),
     )
 )
 _NORM = register(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import float32, int8, int32, uint8, uint32
+from ..dtypes import float16, float32, int8, int32, uint8, uint32
 from ..errors import DTypeError, NonFiniteError, ShapeError
 from ..graph import Node, Value, emit
 from ..op import Kernel, Op, Refusal, TensorType, register
@@ -20,6 +20,7 @@ __all__ = [
     "GROUP",
     "bfloat16_decode",
     "bfloat16_encode",
+    "float16_encode",
     "int8_decode",
     "int8_encode",
     "mask_apply",
@@ -66,6 +67,40 @@ def _finite(x: np.ndarray) -> None:
 
 def _count(node: Node) -> int:
     return max(v.size for v in (*node.inputs, *node.outputs))
+
+
+# ---- float16 ----
+
+
+def _float16_type(x: Value, *, what: str) -> tuple[TensorType, ...]:
+    _expect(x, float32)
+    return (TensorType(x.shape, float16),)
+
+
+def _float16(x: np.ndarray, *, what: str) -> tuple[np.ndarray, ...]:
+    with np.errstate(over="ignore"):
+        y = x.astype(np.float16)
+    _finite(y)
+    return (y,)
+
+
+_FLOAT16_ENCODE = register(
+    Op(
+        "float16_encode",
+        _float16_type,
+        _float16,
+        differentiable=False,
+        kernel=lambda node: Kernel(
+            "float16_encode_f32", "tge_count_params", {"count": node.inputs[0].size}
+        ),
+        refuse=_refuse,
+    )
+)
+
+
+def float16_encode(x: Value, what: str = "a value stored as float16") -> Value:
+    """To float16, to nearest even; fails where that is not finite."""
+    return emit(_FLOAT16_ENCODE, x, what=what).outputs[0]
 
 
 # ---- bfloat16 ----

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of, marked
 from ..ops import mask_apply
@@ -37,7 +37,7 @@ def made_again(graph: Graph, rounding: Cell = ANY_CELL) -> Graph:
 
     A value to be made again is made once more, right before its first reader, together with the
     marked values that it needs. A value to be stored in another format is encoded where it is made,
-    and decoded before its first reader, unless that reads what is encoded. Everything else that
+    and decoded before the first reader that cannot take what is encoded. Everything else that
     copies read crosses as it is. So does a value to be made again that is still read when its
     parameters have been overwritten, and one that is a result of the step, since it is there
     anyway.
@@ -132,8 +132,24 @@ class _Copying:
                 twin = mask_apply(gradient, *self.encoded[stored]).node
             twin.origin = node.origin
             return twin
-        self._copy(node.inputs)
-        return node.again(tuple(self.copies.get(v, self.new[v]) for v in node.inputs))
+        self._copy(self._needed(node))
+        return node.again(self._now(node))
+
+    def _as_stored(self, node: Node, i: int) -> bool:
+        """Whether a node reads an input in the bits in which it is stored."""
+        form = self.stored.get(node.inputs[i])
+        return form is not None and form.halves and i in node.op.halves
+
+    def _needed(self, node: Node) -> Iterator[Value]:
+        """What must be there for a node as it was."""
+        return (v for i, v in enumerate(node.inputs) if not self._as_stored(node, i))
+
+    def _now(self, node: Node) -> tuple[Value, ...]:
+        """What a node of the backward part reads."""
+        return tuple(
+            self.encoded[v][0] if self._as_stored(node, i) else self.copies.get(v, self.new[v])
+            for i, v in enumerate(node.inputs)
+        )
 
     def _is_copied(self, value: Value) -> bool:
         base = base_of(value)
@@ -153,7 +169,7 @@ class _Copying:
             if self._is_copied(value) and value not in self.copies and value not in missing:
                 missing[value] = None
                 if value not in self.stored:
-                    stack += value.node.inputs
+                    stack += self._needed(value.node)
         for value in sorted(missing, key=lambda v: v.node.number):
             if value in self.stored:
                 self._decode(value)
@@ -161,7 +177,7 @@ class _Copying:
                 self._make(value.node)
 
     def _make(self, node: Node) -> None:
-        made = node.again(tuple(self.copies.get(v, self.new[v]) for v in node.inputs))
+        made = node.again(self._now(node))
         made.part = "backward"
         for old, value in zip(node.outputs, made.outputs, strict=True):
             if self._is_copied(old) and old not in self.stored and old not in self.copies:
@@ -173,7 +189,6 @@ class _Copying:
         what = f"{'.'.join((*node.scope, node.op.name))}, stored as {form.name},"
         with marked(part=node.part, scope=node.scope, source=node.source):
             self.encoded[value] = form.encode(self.new[value], what, self.rounding)
-            self.effects += form.checks(self.encoded[value], what)
 
     def _decode(self, value: Value) -> None:
         node = value.node

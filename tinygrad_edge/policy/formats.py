@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import ops
-from ..dtypes import float16, float32, int32, uint8, uint32
+from ..dtypes import float32, int32, uint8, uint32
 from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of, emit
 from ..ops.chain import CHAIN
 from ..ops.elementwise import RELU6_BACKWARD, RELU_BACKWARD
@@ -84,6 +84,8 @@ class Format(ABC):
 
     #: Whether encoding draws random numbers.
     draws: ClassVar[bool] = False
+    #: Whether kernels that take halves read what is encoded as it is.
+    halves: ClassVar[bool] = False
     #: Whether what is decoded stands for the value itself, so that others can be made from it.
     whole: ClassVar[bool] = True
 
@@ -103,17 +105,12 @@ class Format(ABC):
     def decode(self, encoded: tuple[Value, ...], value: Value) -> Value:
         """Make the value again, of the original's shape and type."""
 
-    def checks(self, encoded: tuple[Value, ...], what: str) -> list[Node]:
-        """What must run although nothing reads it."""
-        return []
-
 
 class _Float16(Format):
-    def encode(self, value: Value, what: str, rounding: Rounding) -> tuple[Value, ...]:
-        return (ops.cast(value, float16),)
+    halves: ClassVar[bool] = True
 
-    def checks(self, encoded: tuple[Value, ...], what: str) -> list[Node]:
-        return [ops.check_finite(encoded[0], what)]
+    def encode(self, value: Value, what: str, rounding: Rounding) -> tuple[Value, ...]:
+        return (ops.float16_encode(value, what),)
 
     def decode(self, encoded: tuple[Value, ...], value: Value) -> Value:
         return ops.cast(encoded[0], float32)

@@ -50,6 +50,7 @@ def _norms(roles, activations=()):
 _EPS, _NO = {"eps": 1e-5}, {"eps": 1e-5, "activation": ""}
 _C, _FLAT = ones(3), np.full((4, 3, 5), 7, F32)
 _RELU = {"eps": 1e-5, "activation": "relu"}
+_HALF = np.linspace(-3, 3, 30, dtype=np.float16).reshape(2, 3, 5)
 _GRAD = (f32(2, 3), f32(2, 3), _C, _C)
 
 ROWS = {
@@ -65,7 +66,11 @@ ROWS = {
     ),
     "batch_norm_apply": Row(
         _norms("xmvcc", ("", "relu", "relu6")),
-        (sample(f32(0, 3, 2), _C, _C, _C, _C, **_NO), sample(_FLAT, _C, _C, _C, _C, **_RELU)),
+        (
+            sample(f32(0, 3, 2), _C, _C, _C, _C, **_NO),
+            sample(_FLAT, _C, _C, _C, _C, **_RELU),
+            sample(_HALF, _C, _C, _C, _C, **_NO),
+        ),
         bounds.batch_norm_apply,
         wrong=(
             wrong(ShapeError, "each of 3 channels", f32(2, 3), _C, _C, ones(2), _C, **_NO),
@@ -74,7 +79,10 @@ ROWS = {
     ),
     "batch_norm_apply_add": Row(
         _norms("xmvccg", ("", "relu", "relu6")),
-        (sample(_FLAT, _C, _C, _C, _C, -_FLAT, **_RELU),),
+        (
+            sample(_FLAT, _C, _C, _C, _C, -_FLAT, **_RELU),
+            sample(_HALF, _C, _C, _C, _C, f32(2, 3, 5), **_RELU),
+        ),
         bounds.batch_norm_apply_add,
         wrong=(
             wrong(ShapeError, "must have the input's", *_GRAD[:1], _C, _C, _C, _C, f32(3), **_NO),
@@ -101,7 +109,10 @@ ROWS = {
     ),
     "batch_norm_backward": Row(
         _norms("gxmvc"),
-        (sample(_FLAT, _FLAT, 7 * _C, 0 * _C, _C, **_EPS),),
+        (
+            sample(_FLAT, _FLAT, 7 * _C, 0 * _C, _C, **_EPS),
+            sample(f32(2, 3, 5), _HALF, _C, _C, _C, **_EPS),
+        ),
         bounds.batch_norm_backward,
         wrong=(
             wrong(ShapeError, "must have the input's type", f32(2, 3, 2), *_GRAD[1:], _C, **_EPS),
@@ -110,7 +121,10 @@ ROWS = {
     ),
     "batch_norm_activated_backward": Row(
         _norms("gxmvcc", ("relu", "relu6")),
-        (sample(_FLAT, _FLAT, 7 * _C, 0 * _C, _C, -_C, **_RELU),),
+        (
+            sample(_FLAT, _FLAT, 7 * _C, 0 * _C, _C, -_C, **_RELU),
+            sample(f32(2, 3, 5), _HALF, _C, _C, _C, 0.3 * _C, **_RELU),
+        ),
         bounds.batch_norm_activated_backward,
         wrong=(
             wrong(ShapeError, "must have the input's", f32(2, 3, 2), *_GRAD[1:], _C, _C, **_RELU),

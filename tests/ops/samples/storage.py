@@ -64,6 +64,16 @@ _FIRST = np.array(0, I32)
 _NARROW = np.zeros(1, U8)
 
 ROWS = {
+    "float16_encode": Row(
+        lambda wild: arrays(shapes(), strided=True).map(lambda x: sample(x, what="it")),
+        (sample(_FINITE[np.abs(_FINITE) < 65_520], what="it"), sample(_LONG, what="it")),
+        wrong=(wrong(DTypeError, "expected float32", i32(1), what="it"),),
+        refused=(
+            wrong(NonFiniteError, "it is inf at position 1", _BIG, what="it"),
+            wrong(NonFiniteError, "it is -inf at position 0", F32([-65_520]), what="it"),
+        ),
+        widens=False,
+    ),
     "bfloat16_encode": Row(
         lambda wild: arrays(shapes(), strided=True).map(lambda x: sample(x, what="it")),
         (sample(_FINITE, what="it"), sample(_LONG, what="it"), sample(f32(), what="it")),
