@@ -49,6 +49,7 @@ ARGUMENTS = [
     (["train", "--sparsity", "1"], "expected a number from 0 to below 1, got '1'"),
     (["plan", "lenet", "--sparsity", "much"], "expected a number from 0 to below 1, got 'much'"),
     (["train", "--dst", "set"], "give a --sparsity"),
+    (["train", "--sparsity", "0.5", "--freeze", "--init", "x"], "leave out one"),
     (["train", "--sparsity", "0.5", "--dst", "sett"], "did you mean 'set'?"),
     (["plan", "lenet", "--pareto", "--budget", "1GB"], "leave out --budget"),
     (["plan", "lenet", "--pareto", "--out", "lenet.html"], "ends in .png or .svg"),

@@ -10,7 +10,6 @@ from cli import photos
 from cli.process import SMALL, run
 
 from tinygrad_edge import runtime, safetensors
-from tinygrad_edge.cli.recipes import SPARSE_TRAINING
 
 RUN = ("train", *SMALL, "--out", "run")
 RESUME = ("train", "--resume", "run")
@@ -187,7 +186,7 @@ def test_decisions_about_precision_are_told_once_each(tmp_path):
     assert code == 2 and "has precision adaptive, not int8" in err
 
 
-@pytest.mark.parametrize("algorithm", sorted(SPARSE_TRAINING))
+@pytest.mark.parametrize("algorithm", ["dsr", "rigl"])  # whose state is more than a count
 def test_sparse_weights_move_on_as_if_nothing_had_happened(algorithm, tmp_path):
     words = ("train", "--model", "cnn", "--epochs", 2, "--batch", 128, "--out", "run")
     begun = (*words, "--sparsity", 0.8, "--dst", algorithm)

@@ -88,6 +88,8 @@ SPARSE_TRAINING = {
     "set": Moving(sparse.SET, 30),
     "algorithm1": Moving(sparse.MomentumRedistribution, 10),
     "dsr": Moving(sparse.DSR, 30),
+    "rigl": Moving(sparse.RigL, 30),
+    "sparse_momentum": Moving(sparse.SparseMomentum, 30),
 }
 
 

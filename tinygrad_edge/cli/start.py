@@ -40,6 +40,8 @@ def started(args: argparse.Namespace) -> Start:
         raise DataError("--freeze keeps weights as they are: name them with --init")
     if settings.dst is not None and settings.sparsity is None:
         raise DataError("--dst moves the non-zeros of sparse weights: give a --sparsity")
+    if settings.freeze and settings.sparsity is not None:
+        raise DataError("--freeze trains the last layer alone, --sparsity all: leave out one")
     weights = None if settings.init is None else Run.at(settings.init, best=True).snapshot
     training = Training(settings, dataset, _policies(args, settings), weights)
     training.plan()  # a model that the images do not fit shows before a folder is made
