@@ -1,20 +1,39 @@
 /* sparse_conv2d_f32 and sparse_conv2d_backward_data_f32: sparse products (sparse_product.h) of the image, and of the output gradient. */
 #include "sparse_index.h"
 
-/* Bytes of an index, of a layer or of its transposition: the stretches, and values, columns and what these were. */
-static int64_t index_bytes(const tge_sparse_conv2d_params *p, const sparse_cut *cut, int transposed)
+/* Where things lie in the workspace, from its begin on; a layer as it lies has no turned columns. */
+typedef struct {
+    int64_t found, units, turned, values, columns, workers, bytes;
+} workspace_layout;
+
+static int64_t place(int64_t *end, int64_t count, size_t size)
 {
-    int64_t weights = p->conv.c * p->conv.r * p->conv.s, nonzeros = min_i64(p->capacity, p->conv.k * weights);
-    if (!transposed)
-        return cut->index_bytes;
-    return cut->index_bytes + round_bytes(nonzeros * (int64_t)sizeof(float)) + round_bytes(nonzeros * (int64_t)sizeof(uint16_t))
-        + round_bytes(weights * (int64_t)sizeof(turned_column));
+    int64_t begin = *end;
+    *end = round_up(begin + count * (int64_t)size, 64);
+    return begin;
+}
+
+static workspace_layout lay_out(const tge_sparse_conv2d_params *p, const sparse_cut *cut, int transposed, int64_t threads)
+{
+    const int64_t weights = p->conv.c * p->conv.r * p->conv.s, nonzeros = min_i64(p->capacity, p->conv.k * weights);
+    const int64_t lists = cut->parts * cut->blocks;
+    workspace_layout at;
+    int64_t end = 0;
+    place(&end, lists * cut->part, sizeof(stretch));
+    at.found = place(&end, lists, sizeof(int32_t));
+    at.units = place(&end, cut->columns, sizeof(int32_t));
+    at.turned = place(&end, transposed ? weights : 0, sizeof(turned_column));
+    at.values = place(&end, transposed ? nonzeros : 0, sizeof(float));
+    at.columns = place(&end, transposed ? nonzeros : 0, sizeof(uint16_t));
+    at.workers = place(&end, workers_used(cut->chunks, threads) * cut->floats, sizeof(float));
+    at.bytes = end;
+    return at;
 }
 
 static int64_t sparse_workspace(const tge_sparse_conv2d_params *p, const correlation *c, int transposed, int32_t threads)
 {
     sparse_cut cut = cut_sparse(c);
-    return index_bytes(p, &cut, transposed) + workers_used(cut.chunks, threads) * cut.floats * (int64_t)sizeof(float);
+    return lay_out(p, &cut, transposed, threads).bytes;
 }
 
 static void sparse_correlate(correlation *c, void *const *operand, const tge_sparse_conv2d_params *p, int transposed)
@@ -23,22 +42,22 @@ static void sparse_correlate(correlation *c, void *const *operand, const tge_spa
     c->source = operand[1];
     sparse_layer layer = sparse_layer_of(p, operand[3], operand[4]);
     sparse_job job = {.p = c, .cut = cut_sparse(c), .index = {.values = operand[2], .columns = layer.columns}};
-    const int64_t lists = job.cut.parts * job.cut.blocks, nonzeros = min_i64(p->capacity, p->conv.k * p->conv.c * p->conv.r * p->conv.s);
-
     char *workspace = operand[5];
-    job.workspace = (float *)(workspace + index_bytes(p, &job.cut, transposed));
+    const workspace_layout at = lay_out(p, &job.cut, transposed, 1);
+    int32_t *units = (int32_t *)(workspace + at.units);
+    find_units(units, c, &job.cut);
+    job.workspace = (float *)(workspace + at.workers);
     job.index.stretches = (stretch *)workspace;
-    workspace += round_bytes(lists * job.cut.part * (int64_t)sizeof(stretch));
-    job.index.found = (int32_t *)workspace;
-    workspace += round_bytes(lists * (int64_t)sizeof(int32_t));
+    job.index.found = (int32_t *)(workspace + at.found);
+    job.index.units = units;
+
     index_job index = {.layer = &layer, .p = c, .cut = &job.cut, .index = &job.index, .values = operand[2]};
     if (transposed) {
-        job.index.values = index.turned_values = (float *)workspace;
-        workspace += round_bytes(nonzeros * (int64_t)sizeof(float));
-        job.index.columns = index.turned_columns = (uint16_t *)workspace;
-        turned_column *turned = (turned_column *)(workspace + round_bytes(nonzeros * (int64_t)sizeof(uint16_t)));
+        turned_column *turned = (turned_column *)(workspace + at.turned);
         turn_columns(turned, &p->conv, c);
         index.turned = turned;
+        job.index.values = index.turned_values = (float *)(workspace + at.values);
+        job.index.columns = index.turned_columns = (uint16_t *)(workspace + at.columns);
         index_transposition(&index);
     } else
         index_layer(&index);

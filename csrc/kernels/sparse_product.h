@@ -1,9 +1,10 @@
-/* A correlation whose weights are compressed rows: each non-zero adds a multiple of one row of a panel to the sums of its output.
+/* A correlation whose weights are compressed rows: each non-zero adds a multiple of a stretch of a panel to the sums of its output.
  *
- * The grid is worked on in tiles: up to SPARSE_TILE grid points along one row of the grid, which goes through all samples. A panel holds what
- * the window reads there, [column][point], where a column is a channel and a tap, numbered as the weights are. Tiles start on whole
- * vectors whatever the image's width and the taps are, so every load of the inner loop is aligned. Columns come in blocks whose panel
- * stays in the first cache; between blocks the sums wait in a buffer. A sum adds in the order of the columns, wherever they are cut.
+ * A row of the grid goes through all samples, point after point. A tile is a few rows of the grid by some lanes of each, whole units of 16:
+ * up to 128 grid points. The panel holds what a tile reads of some channels, [channel][tap of a row][row][lane], with the stride, padding
+ * and shift of the tap along a row taken out. So all that a non-zero reads is one aligned stretch of the panel, and the taps along a column
+ * share their rows. Columns of the weights come in blocks whose panel about fits the first cache; between blocks the sums wait in a buffer.
+ * A sum adds in the order of the columns, wherever these, outputs and tiles are cut.
  */
 #ifndef TGE_SPARSE_PRODUCT_H
 #define TGE_SPARSE_PRODUCT_H
@@ -12,49 +13,58 @@
 #include "sparse.h"
 
 enum {
-    SPARSE_TILE = 64,
-    UNIT = 16, /* tiles are whole units, so that workspaces are the same for all instruction sets */
-    BLOCK_FLOATS = 5632, /* of a panel: the first cache less what streams through it */
-    SEGMENT = 65536, /* what a column of 16 bits can number */
+    UNIT = 16,               /* floats; the same for all instruction sets, as workspaces are */
+    TILE_UNITS = 8,
+    PANEL_UNITS = 40 * 1024 / (4 * UNIT),
+    SEGMENT = 65536,         /* what a column of 16 bits can number */
 };
 
 /* The non-zeros of one output in one block of columns: [begin, begin + count) of values and columns. */
 typedef struct { int32_t output, begin, count; } stretch;
 
 typedef struct {
-    int64_t lanes, tile, row_tiles, tiles;       /* grid points of a row, of a tile; tiles of a row, of the grid */
-    int64_t width, block, segment_blocks, blocks; /* columns of the weights, of a block; blocks of a segment, of the weights */
-    int64_t part, parts;                         /* the outputs are cut where there are few tiles */
-    int64_t items, per_chunk, chunks;            /* an item is a part and a tile */
-    int64_t index_bytes, panel_floats, floats;   /* of the stretches; of a worker's panel; of all that a worker has */
+    int64_t lanes, width, rows;           /* grid points of a grid row; lanes and rows of a tile */
+    int64_t lane_tiles, row_tiles, tiles;
+    int64_t units;                        /* of a tile */
+    int64_t slot_units, line_units, channel_units; /* of the panel: the rows of a slot, a tap of a row, a channel */
+    int64_t columns, block, segment_blocks, blocks; /* columns of the weights, of a block; blocks of a segment, of the weights */
+    int64_t part, parts;                  /* the outputs are cut where there are few tiles */
+    int64_t items, per_chunk, chunks;     /* an item is a part and a tile */
+    int64_t panel_floats, floats;         /* of a worker's panel; of all that a worker has */
 } sparse_cut;
-
-static inline int64_t round_bytes(int64_t bytes) { return round_up(bytes, 64); }
 
 static sparse_cut cut_sparse(const correlation *p)
 {
+    const axis *h = &p->window.h;
     sparse_cut cut;
+    int64_t taps = max_i64(tap_count(&p->window), 1);
     cut.lanes = p->window.n * p->window.w.grid;
-    cut.tile = even_block(cut.lanes, SPARSE_TILE, UNIT);
-    cut.row_tiles = ceil_div(cut.lanes, cut.tile);
-    cut.tiles = p->window.h.grid * cut.row_tiles;
+    cut.rows = even_block(h->grid, TILE_UNITS, 1);
+    cut.width = even_block(cut.lanes, TILE_UNITS / cut.rows * UNIT, UNIT);
+    cut.lane_tiles = ceil_div(cut.lanes, cut.width);
+    cut.row_tiles = ceil_div(h->grid, cut.rows);
+    cut.tiles = cut.lane_tiles * cut.row_tiles;
+    cut.units = cut.rows * cut.width / UNIT;
+    cut.slot_units = (cut.rows + h->extra) * cut.width / UNIT;
+    cut.line_units = h->slots * cut.slot_units;
+    cut.channel_units = p->window.w.taps * cut.line_units;
 
-    cut.width = p->channels * tap_count(&p->window);
-    cut.block = min_i64(even_block(min_i64(cut.width, SEGMENT), BLOCK_FLOATS / cut.tile, 1), SEGMENT);
+    cut.columns = p->channels * tap_count(&p->window);
+    cut.block = even_block(min_i64(cut.columns, SEGMENT), max_i64(PANEL_UNITS / max_i64(cut.channel_units, 1), 1) * taps, taps);
+    cut.block = min_i64(cut.block, SEGMENT);
     cut.segment_blocks = ceil_div(SEGMENT, cut.block);
-    cut.blocks = cut.width / SEGMENT * cut.segment_blocks + max_i64(ceil_div(cut.width % SEGMENT, cut.block), cut.width < SEGMENT);
+    cut.blocks = cut.columns / SEGMENT * cut.segment_blocks + max_i64(ceil_div(cut.columns % SEGMENT, cut.block), cut.columns < SEGMENT);
 
-    int64_t parts = min_i64(ceil_div(2 * CHUNKS, max_i64(cut.tiles, 1)), ceil_div(p->outputs, 64));
+    int64_t parts = min_i64(ceil_div(CHUNKS, max_i64(cut.tiles, 1)), ceil_div(p->outputs, 64));
     cut.part = max_i64(ceil_div(p->outputs, max_i64(parts, 1)), 1);
     cut.parts = ceil_div(p->outputs, cut.part);
     cut.items = cut.parts * cut.tiles;
     cut.per_chunk = max_i64(ceil_div(cut.items, 4 * CHUNKS), 1);
     cut.chunks = ceil_div(cut.items, cut.per_chunk);
 
-    int64_t lists = cut.parts * cut.blocks;
-    cut.index_bytes = round_bytes(lists * cut.part * (int64_t)sizeof(stretch)) + round_bytes(lists * (int64_t)sizeof(int32_t));
-    cut.panel_floats = cut.block * cut.tile;
-    cut.floats = cut.panel_floats + round_up(cut.part, UNIT) * cut.tile;
+    /* A block that begins inside of a channel meets one more. */
+    cut.panel_floats = (ceil_div(cut.block, taps) + 1) * cut.channel_units * UNIT;
+    cut.floats = cut.panel_floats + round_up(cut.part, UNIT) * cut.units * UNIT;
     return cut;
 }
 
@@ -65,159 +75,246 @@ static inline int64_t block_start(const sparse_cut *cut, int64_t block)
 
 static inline int64_t block_end(const sparse_cut *cut, int64_t block)
 {
-    int64_t segment_end = min_i64((block / cut->segment_blocks + 1) * SEGMENT, cut->width);
+    int64_t segment_end = min_i64((block / cut->segment_blocks + 1) * SEGMENT, cut->columns);
     return min_i64(block_start(cut, block) + cut->block, segment_end);
 }
 
-/* Where the non-zeros of each part and block are: `found[list]` stretches from list * part on. */
+/* Where the non-zeros are: list part * blocks + block has found[list] stretches from list * part on. */
 typedef struct {
     const float *values;
     const uint16_t *columns; /* less those of segments before */
+    const int32_t *units;    /* of each column: where the panel of its block has it */
     stretch *stretches;
     int32_t *found;
 } sparse_index;
 
+static void find_units(int32_t *units, const correlation *p, const sparse_cut *cut)
+{
+    const axis *h = &p->window.h;
+    const int64_t taps = tap_count(&p->window), w_taps = p->window.w.taps;
+    for (int64_t block = 0; block < cut->blocks; block++) {
+        const int64_t start = block_start(cut, block), end = block_end(cut, block);
+        for (int64_t column = start; column < end; column++) {
+            int64_t i = column % taps / w_taps, line = (column / taps - start / taps) * w_taps + column % w_taps;
+            units[column] = (int32_t)(line * cut->line_units + i % h->period * cut->slot_units
+                                       + i / h->period * h->shift * (cut->width / UNIT));
+        }
+    }
+}
+
 /* ---- the panel ---- */
 
-/* A vector of a panel's row: lanes [low, high) are positions from, from + step, ... of an image; the others are zero. */
-typedef struct {
-    int64_t from;
-    int32_t lane, low, high;
-} panel_vector;
-
-/* Points [point, point + count) of the grid's row, in one sample. */
+/* Points [point, point + count) of a grid row of one sample. */
 typedef struct { int64_t sample, point, lane, count; } grid_piece;
 
 typedef struct {
-    int64_t row, first, lanes; /* of the grid; lanes [first, first + lanes) of it */
+    int64_t row, rows, first, lanes; /* of the grid: rows [row, row + rows), lanes [first, first + lanes) of each */
     int64_t pieces;
-    grid_piece piece[SPARSE_TILE];
+    grid_piece piece[TILE_UNITS * UNIT];
 } sparse_tile;
 
-static void find_pieces(sparse_tile *t, const correlation *p, const sparse_cut *cut, int64_t tile)
+static void find_tile(sparse_tile *t, const correlation *p, const sparse_cut *cut, int64_t tile)
 {
-    int64_t grid = p->window.w.grid;
-    t->row = tile % p->window.h.grid;
-    t->first = tile / p->window.h.grid * cut->tile;
-    t->lanes = min_i64(cut->lanes - t->first, cut->tile);
+    const int64_t grid = p->window.w.grid;
+    t->row = tile / cut->lane_tiles * cut->rows;
+    t->rows = min_i64(p->window.h.grid - t->row, cut->rows);
+    t->first = tile % cut->lane_tiles * cut->width;
+    t->lanes = min_i64(cut->lanes - t->first, cut->width);
     t->pieces = 0;
-    for (int64_t lane = 0; lane < t->lanes; t->pieces++) {
-        int64_t point = (t->first + lane) % grid;
-        t->piece[t->pieces] = (grid_piece){(t->first + lane) / grid, point, lane, min_i64(grid - point, t->lanes - lane)};
-        lane += t->piece[t->pieces].count;
+    for (int64_t lane = 0; lane < t->lanes;) {
+        int64_t point = (t->first + lane) % grid, count = min_i64(grid - point, t->lanes - lane);
+        t->piece[t->pieces++] = (grid_piece){(t->first + lane) / grid, point, lane, count};
+        lane += count;
     }
 }
 
-/* How to fill a row of the panel for tap j of the grid's row; at most SPARSE_TILE vectors. */
-static int64_t find_vectors(panel_vector *vectors, const sparse_tile *t, const sliding_window *window, int64_t j)
+/* What one sample gives to a vector of a panel's row: lanes [low, high), lane l of which is position from + l * step of the image. */
+typedef struct {
+    int64_t from;
+    int32_t lane, low, high, last; /* the vector's first lane; whether it is complete then */
+} panel_part;
+
+enum { ROW_PARTS = TILE_UNITS * UNIT * 5 / 4, TAPS_TOGETHER = 4 };
+
+/* How to fill a row of the panel for tap j of the grid's row. */
+static int64_t find_parts(panel_part *parts, const sparse_tile *t, const sliding_window *window, int64_t j)
 {
     const axis *w = &window->w;
+    const grid_piece *s = t->piece, *end = s + t->pieces;
     int64_t found = 0;
-    for (const grid_piece *s = t->piece; s < t->piece + t->pieces; s++) {
-        int64_t start = w->origin + s->point * w->step + j * w->dilation, image = s->sample * window->n_stride;
-        int64_t low = min_i64(start < 0 ? ceil_div(-start, w->step) : 0, s->count);
-        int64_t high = max_i64(start < w->size ? min_i64(ceil_div(w->size - start, w->step), s->count) : 0, low);
-        if (w->step == 1) {
-            for (int64_t x = 0; x < s->count; x += VL)
-                vectors[found++] = (panel_vector){image + start + x, (int32_t)(s->lane + x), (int32_t)max_i64(low - x, 0),
-                                                  (int32_t)max_i64(min_i64(high - x, VL), 0)};
-            continue;
+    for (int32_t lane = 0; lane < round_up(t->lanes, UNIT); lane += VL) {
+        for (; s < end && s->lane < lane + VL; s++) {
+            int64_t start = w->origin + s->point * w->step + j * w->dilation - s->lane * w->step;
+            int64_t low = start < 0 ? ceil_div(-start, w->step) : 0, high = start < w->size ? ceil_div(w->size - start, w->step) : 0;
+            low = max_i64(max_i64(low, s->lane) - lane, 0);
+            high = min_i64(min_i64(high, s->lane + s->count) - lane, VL);
+            if (low < high)
+                parts[found++] = (panel_part){s->sample * window->n_stride + start + lane * w->step, lane, (int32_t)low, (int32_t)high, 0};
+            if (s->lane + s->count > lane + VL)
+                break; /* goes on in the next vector */
         }
-        for (int64_t x = 0; x < low; x += VL)
-            vectors[found++] = (panel_vector){image, (int32_t)(s->lane + x), 0, 0};
-        for (int64_t x = low; x < high; x += VL)
-            vectors[found++] = (panel_vector){image + start + x * w->step, (int32_t)(s->lane + x), 0, (int32_t)min_i64(high - x, VL)};
-        for (int64_t x = high; x < s->count; x += VL)
-            vectors[found++] = (panel_vector){image, (int32_t)(s->lane + x), 0, 0};
+        if (found == 0 || parts[found - 1].last)
+            parts[found++] = (panel_part){0, lane, 0, 0, 0};
+        parts[found - 1].last = 1;
     }
-    for (int64_t lane = t->lanes; lane < round_up(t->lanes, UNIT); lane += VL)
-        vectors[found++] = (panel_vector){0, (int32_t)lane, 0, 0};
     return found;
 }
 
-/* The rows of a panel for columns [start, end). */
-static void fill_panel(float *panel, const correlation *p, const sparse_tile *t, int64_t tile, int64_t start, int64_t end)
+static inline vf load_part(const float *from, int64_t step, int64_t low, int64_t high)
 {
-    const axis *h = &p->window.h, *w = &p->window.w;
-    const float *source = p->source;
-    int64_t taps = tap_count(&p->window);
-    for (int64_t j = 0; j < w->taps; j++) {
-        panel_vector vectors[SPARSE_TILE + UNIT];
-        int64_t count = find_vectors(vectors, t, &p->window, j);
-        for (int64_t column = start + (j - start % w->taps + w->taps) % w->taps; column < end; column += w->taps) {
-            int64_t row = h->origin + t->row * h->step + column % taps / w->taps * h->dilation;
-            int inside = row >= 0 && row < h->size;
-            const float *from = source + column / taps * p->window.c_stride + (inside ? row * w->size : 0);
-            float *to = panel + (column - start) * tile;
-            for (const panel_vector *v = vectors; v < vectors + count; v++) {
-                vf value = {0};
-                if (inside && w->step == 1)
-                    value = vload_masked(from + v->from, lanes_between(v->low, v->high));
-                else if (inside && v->high > 0)
-                    value = vload_strided(from + v->from, w->step, v->high);
-                vstore_upto(to + v->lane, tile - v->lane, value);
-            }
+    if (step == 1)
+        return vload_masked(from, lanes_between(low, high));
+    vf value = {0};
+    if (step == 2) {
+        int64_t first = 2 * low, end = 2 * high - 1; /* the floats from the first to the last that is wanted */
+        if (end > first)
+            value = veven(vload_masked(from, lanes_between(min_i64(first, VL), min_i64(end, VL))),
+                          vload_masked(from + VL, lanes_between(max_i64(first - VL, 0), max_i64(end - VL, 0))));
+    } else {
+        for (int i = 0; i < VL; i++)
+            if (i >= low && i < high)
+                value[i] = from[i * step];
+    }
+    return value;
+}
+
+/* One row of the panel from one of the image. */
+ALWAYS_INLINE void fill_panel_row(float *to, int64_t width, const float *from, int64_t step, const panel_part *first, const panel_part *end)
+{
+    vi value = {0};
+    for (const panel_part *part = first; part < end; part++) {
+        const float *at = from + part->from;
+        __builtin_prefetch(at + width * step, 0, 2); /* for the next tile */
+        value |= (vi)load_part(at, step, part->low, part->high);
+        if (part->last) {
+            vstore(to + part->lane, (vf)value);
+            value = (vi){0};
         }
     }
 }
 
+/* Channels [first, end) for the taps from `tap` on. */
+ALWAYS_INLINE void fill_taps(float *panel, const correlation *p, const sparse_cut *cut, const sparse_tile *t, int64_t first, int64_t end,
+                             int64_t tap, int64_t step)
+{
+    const axis *h = &p->window.h, *w = &p->window.w;
+    const int64_t taps = min_i64(w->taps - tap, TAPS_TOGETHER);
+    panel_part parts[TAPS_TOGETHER][ROW_PARTS];
+    const panel_part *last[TAPS_TOGETHER];
+    for (int64_t j = 0; j < taps; j++)
+        last[j] = parts[j] + find_parts(parts[j], t, &p->window, tap + j);
+    for (int64_t c = first; c < end; c++)
+        for (int64_t slot = 0; slot < h->slots; slot++) {
+            float *line = panel + (((c - first) * w->taps + tap) * cut->line_units + slot * cut->slot_units) * UNIT;
+            int64_t row = h->origin + t->row * h->step + slot * h->dilation;
+            for (int64_t y = 0; y < t->rows + h->extra; y++, row += h->step, line += cut->width)
+                for (int64_t j = 0; j < taps; j++) {
+                    float *to = line + j * cut->line_units * UNIT;
+                    if (row >= 0 && row < h->size)
+                        fill_panel_row(to, cut->width, p->source + c * p->window.c_stride + row * w->size, step, parts[j], last[j]);
+                    else
+                        for (int64_t lane = 0; lane < cut->width; lane += VL)
+                            vstore(to + lane, (vf){0});
+                }
+        }
+}
+
+static void fill_panel(float *panel, const correlation *p, const sparse_cut *cut, const sparse_tile *t, int64_t first, int64_t end)
+{
+    for (int64_t tap = 0; tap < p->window.w.taps; tap += TAPS_TOGETHER)
+        if (p->window.w.step == 1)
+            fill_taps(panel, p, cut, t, first, end, tap, 1);
+        else if (p->window.w.step == 2)
+            fill_taps(panel, p, cut, t, first, end, tap, 2);
+        else
+            fill_taps(panel, p, cut, t, first, end, tap, p->window.w.step);
+}
+
 /* Whether the image is a matrix [point][channel], as the input of a linear layer is. */
-static int is_matrix(const correlation *p) { return is_plain(&p->window) && p->window.w.grid == 1 && p->window.h.grid == 1 && p->window.c_stride == 1 && p->out_c == 1; }
+static int is_matrix(const correlation *p)
+{
+    return is_plain(&p->window) && p->window.h.grid == 1 && p->window.w.grid == 1 && p->window.c_stride == 1 && p->out_c == 1;
+}
 
 /* ---- the product ---- */
 
-/* All sums of a part over one block, `units` whole units of each. */
-ALWAYS_INLINE void add_block_of(int units, const stretch *first, const stretch *end, const float *values, const uint16_t *columns,
-                                int64_t base, const float *panel, float *sums, int64_t tile, int add)
+typedef struct {
+    const stretch *first, *end;
+    const float *values;
+    const uint16_t *columns;
+    const int32_t *units;
+    const float *panel;
+    float *sums;
+    int64_t pitch; /* of the sums */
+    int add;
+} block_product;
+
+/* `count` units of all sums of a part, over one block. */
+ALWAYS_INLINE void add_units(int count, const block_product *b)
 {
     enum { VECTORS = UNIT / VL };
-    for (const stretch *s = first; s < end; s++) {
-        vf sum[SPARSE_TILE / VL];
-        float *to = sums + s->output * tile;
-        _Pragma("GCC unroll 16") for (int v = 0; v < units * VECTORS; v++) sum[v] = add ? vload(to + v * VL) : (vf){0};
-        for (int64_t at = s->begin, last = s->begin + s->count; at < last; at++) {
+    const float *values = b->values, *panel = b->panel;
+    const uint16_t *columns = b->columns;
+    const int32_t *units = b->units;
+    for (const stretch *s = b->first; s < b->end; s++) {
+        vf sum[TILE_UNITS * VECTORS];
+        float *to = b->sums + s->output * b->pitch;
+        _Pragma("GCC unroll 16") for (int v = 0; v < count * VECTORS; v++) sum[v] = b->add ? vload(to + v * VL) : (vf){0};
+        for (int64_t at = s->begin, end = s->begin + s->count; at < end; at++) {
             const vf value = vsplat(values[at]);
-            const float *from = panel + (columns[at] - base) * tile;
-            _Pragma("GCC unroll 16") for (int v = 0; v < units * VECTORS; v++) sum[v] = vfma(value, vload(from + v * VL), sum[v]);
+            const float *from = panel + units[columns[at]] * UNIT;
+            _Pragma("GCC unroll 16") for (int v = 0; v < count * VECTORS; v++) sum[v] = vfma(value, vload(from + v * VL), sum[v]);
         }
-        _Pragma("GCC unroll 16") for (int v = 0; v < units * VECTORS; v++) vstore(to + v * VL, sum[v]);
+        _Pragma("GCC unroll 16") for (int v = 0; v < count * VECTORS; v++) vstore(to + v * VL, sum[v]);
     }
 }
 
 /* As many units at a time as the registers hold. */
-static void add_block(int64_t units, const stretch *first, const stretch *end, const float *values, const uint16_t *columns, int64_t base,
-                      const float *panel, float *sums, int64_t tile, int add)
+static void add_block(block_product b, int64_t units)
 {
-#if defined(TGE_AVX512) || defined(TGE_AVX2) || defined(TGE_NEON)
+#if defined(TGE_AVX512)
+    enum { MOST = 8 };
+#elif defined(TGE_AVX2) || defined(TGE_NEON)
     enum { MOST = 4 };
 #else
     enum { MOST = 2 };
 #endif
-    for (; units > 0; units -= MOST, panel += MOST * UNIT, sums += MOST * UNIT)
+    for (; units > 0; units -= MOST, b.panel += MOST * UNIT, b.sums += MOST * UNIT)
         switch (min_i64(units, MOST)) {
-        case 1: add_block_of(1, first, end, values, columns, base, panel, sums, tile, add); break;
-        case 2: add_block_of(2, first, end, values, columns, base, panel, sums, tile, add); break;
-        case 3: add_block_of(3, first, end, values, columns, base, panel, sums, tile, add); break;
-        case 4: add_block_of(4, first, end, values, columns, base, panel, sums, tile, add); break;
+        case 1: add_units(1, &b); break;
+        case 2: add_units(2, &b); break;
+#if !defined(TGE_AVX512) && !defined(TGE_AVX2) && !defined(TGE_NEON)
+#else
+        case 3: add_units(3, &b); break;
+        case 4: add_units(4, &b); break;
+#endif
+#if defined(TGE_AVX512)
+        case 5: add_units(5, &b); break;
+        case 6: add_units(6, &b); break;
+        case 7: add_units(7, &b); break;
+        case 8: add_units(8, &b); break;
+#endif
         }
 }
 
-/* Sums [output][point] to where the output has them. */
-static void spread_tile(const correlation *p, const sparse_tile *t, float *out, const float *sums, int64_t tile, int64_t outputs)
+/* Sums [output][row][lane] to where the output has them. */
+static void spread_tile(const correlation *p, const sparse_cut *cut, const sparse_tile *t, float *out, const float *sums, int64_t outputs)
 {
     out += p->out_start + t->row * p->out_h;
-    for (int64_t m = 0; m < outputs; m++)
-        for (const grid_piece *s = t->piece; s < t->piece + t->pieces; s++)
-            store_run(out + s->sample * p->out_n + m * p->out_c + s->point * p->out_w, p->out_w, sums + m * tile + s->lane, s->count, 0);
+    for (int64_t m = 0; m < outputs; m++, sums += cut->units * UNIT)
+        for (int64_t y = 0; y < t->rows; y++)
+            for (const grid_piece *s = t->piece; s < t->piece + t->pieces; s++)
+                store_run(out + s->sample * p->out_n + m * p->out_c + y * p->out_h + s->point * p->out_w, p->out_w,
+                          sums + y * cut->width + s->lane, s->count, 0);
 }
 
-static void spread_matrix(const correlation *p, const sparse_tile *t, float *out, const float *sums, int64_t tile, int64_t outputs)
+static void spread_matrix(const correlation *p, const sparse_cut *cut, const sparse_tile *t, float *out, const float *sums, int64_t outputs)
 {
     for (int64_t m = 0; m < outputs; m += VL)
         for (int64_t lane = 0; lane < t->lanes; lane += VL) {
             vf square[VL];
             for (int i = 0; i < VL; i++)
-                square[i] = m + i < outputs ? vload(sums + (m + i) * tile + lane) : (vf){0};
+                square[i] = m + i < outputs ? vload(sums + (m + i) * cut->width + lane) : (vf){0};
             vtranspose(square);
             for (int64_t i = 0; i < min_i64(t->lanes - lane, VL); i++)
                 vstore_upto(out + (t->first + lane + i) * p->out_n + m, outputs - m, square[i]);
@@ -235,22 +332,25 @@ static void sparse_item(const sparse_job *job, int64_t item, float *panel)
 {
     const correlation *p = job->p;
     const sparse_cut *cut = &job->cut;
-    int64_t part = item % cut->parts, outputs = min_i64(p->outputs - part * cut->part, cut->part);
+    const int64_t part = item % cut->parts, outputs = min_i64(p->outputs - part * cut->part, cut->part);
+    const int64_t taps = tap_count(&p->window), matrix = is_matrix(p);
     float *sums = panel + cut->panel_floats, *out = p->out + part * cut->part * p->out_c;
     sparse_tile t;
-    find_pieces(&t, p, cut, item / cut->parts);
+    find_tile(&t, p, cut, item / cut->parts);
 
     for (int64_t block = 0; block < cut->blocks; block++) {
         int64_t start = block_start(cut, block), end = block_end(cut, block), list = part * cut->blocks + block;
-        if (is_matrix(p))
-            pack_panel(panel, (int)cut->tile, p->source + t.first * p->window.n_stride + start, p->window.n_stride, 1, t.lanes, end - start);
-        else
-            fill_panel(panel, p, &t, cut->tile, start, end);
+        if (matrix)
+            pack_panel(panel, (int)cut->width, p->source + t.first * p->window.n_stride + start, p->window.n_stride, 1, t.lanes, end - start);
+        else if (start < end)
+            fill_panel(panel, p, cut, &t, start / taps, ceil_div(end, taps));
         const stretch *first = job->index.stretches + list * cut->part;
-        add_block(ceil_div(t.lanes, UNIT), first, first + job->index.found[list], job->index.values, job->index.columns, start % SEGMENT,
-                  panel, sums, cut->tile, block > 0);
+        block_product b = {.first = first, .end = first + job->index.found[list], .values = job->index.values,
+                           .columns = job->index.columns, .units = job->index.units + start / SEGMENT * SEGMENT,
+                           .panel = panel, .sums = sums, .pitch = cut->units * UNIT, .add = block > 0};
+        add_block(b, t.rows * cut->width / UNIT);
     }
-    (is_matrix(p) ? spread_matrix : spread_tile)(p, &t, out, sums, cut->tile, outputs);
+    (matrix ? spread_matrix : spread_tile)(p, cut, &t, out, sums, outputs);
 }
 
 static void sparse_chunk(void *context, int64_t chunk)
