@@ -131,103 +131,128 @@ static void find_tile(sparse_tile *t, const correlation *p, const sparse_cut *cu
 /* What one sample gives to a vector of a panel's row: lanes [low, high), lane l of which is position from + l * step of the image. */
 typedef struct {
     int64_t from;
-    int32_t lane, low, high, last; /* the vector's first lane; whether it is complete then */
+    int32_t low, high;
 } panel_part;
 
-enum { ROW_PARTS = TILE_UNITS * UNIT * 5 / 4, TAPS_TOGETHER = 4 };
+/* At most one for each lane, and one more for each vector. */
+enum { ROW_PARTS = TILE_UNITS * UNIT + 1 };
 
-/* How to fill a row of the panel for tap j of the grid's row. */
-static int64_t find_parts(panel_part *parts, const sparse_tile *t, const sliding_window *window, int64_t j)
+/* The parts of the vector from `lane` on, for tap j of the grid's row. */
+static int64_t find_parts(panel_part *parts, const sparse_tile *t, const sliding_window *window, int64_t j, int64_t lane, int64_t lanes)
 {
     const axis *w = &window->w;
-    const grid_piece *s = t->piece, *end = s + t->pieces;
     int64_t found = 0;
-    for (int32_t lane = 0; lane < round_up(t->lanes, UNIT); lane += VL) {
-        for (; s < end && s->lane < lane + VL; s++) {
-            int64_t start = w->origin + s->point * w->step + j * w->dilation - s->lane * w->step;
-            int64_t low = start < 0 ? ceil_div(-start, w->step) : 0, high = start < w->size ? ceil_div(w->size - start, w->step) : 0;
-            low = max_i64(max_i64(low, s->lane) - lane, 0);
-            high = min_i64(min_i64(high, s->lane + s->count) - lane, VL);
-            if (low < high)
-                parts[found++] = (panel_part){s->sample * window->n_stride + start + lane * w->step, lane, (int32_t)low, (int32_t)high, 0};
-            if (s->lane + s->count > lane + VL)
-                break; /* goes on in the next vector */
-        }
-        if (found == 0 || parts[found - 1].last)
-            parts[found++] = (panel_part){0, lane, 0, 0, 0};
-        parts[found - 1].last = 1;
+    for (const grid_piece *s = t->piece; s < t->piece + t->pieces && s->lane < lane + lanes; s++) {
+        int64_t start = w->origin + s->point * w->step + j * w->dilation - s->lane * w->step;
+        int64_t low = start < 0 ? ceil_div(-start, w->step) : 0, high = start < w->size ? ceil_div(w->size - start, w->step) : 0;
+        low = max_i64(max_i64(low, s->lane) - lane, 0);
+        high = min_i64(min_i64(high, s->lane + s->count) - lane, lanes);
+        if (low < high)
+            parts[found++] = (panel_part){s->sample * window->n_stride + start + lane * w->step, (int32_t)low, (int32_t)high};
     }
     return found;
 }
 
-static inline vf load_part(const float *from, int64_t step, int64_t low, int64_t high)
+ALWAYS_INLINE vf load_part(const float *from, int64_t step, const panel_part *part)
 {
+    const int64_t low = part->low, high = part->high;
+    from += part->from;
     if (step == 1)
         return vload_masked(from, lanes_between(low, high));
     vf value = {0};
     if (step == 2) {
         int64_t first = 2 * low, end = 2 * high - 1; /* the floats from the first to the last that is wanted */
-        if (end > first)
-            value = veven(vload_masked(from, lanes_between(min_i64(first, VL), min_i64(end, VL))),
-                          vload_masked(from + VL, lanes_between(max_i64(first - VL, 0), max_i64(end - VL, 0))));
-    } else {
-        for (int i = 0; i < VL; i++)
-            if (i >= low && i < high)
-                value[i] = from[i * step];
+        return veven(vload_masked(from, lanes_between(min_i64(first, VL), min_i64(end, VL))),
+                     vload_masked(from + VL, lanes_between(max_i64(first - VL, 0), max_i64(end - VL, 0))));
     }
+    for (int i = 0; i < VL; i++)
+        if (i >= low && i < high)
+            value[i] = from[i * step];
     return value;
 }
 
-/* One row of the panel from one of the image. */
-ALWAYS_INLINE void fill_panel_row(float *to, int64_t width, const float *from, int64_t step, const panel_part *first, const panel_part *end)
+/* One vector of `count` rows of the panel. */
+ALWAYS_INLINE void fill_rows(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t count, int64_t step,
+                             const panel_part *parts, int64_t found)
 {
-    vi value = {0};
-    for (const panel_part *part = first; part < end; part++) {
-        const float *at = from + part->from;
-        __builtin_prefetch(at + width * step, 0, 2); /* for the next tile */
-        value |= (vi)load_part(at, step, part->low, part->high);
-        if (part->last) {
-            vstore(to + part->lane, (vf)value);
-            value = (vi){0};
+    if (found == 1)
+        for (int64_t i = 0; i < count; i++)
+            vstore(to + i * to_step, load_part(from + i * from_step, step, parts));
+    else if (found == 2)
+        for (int64_t i = 0; i < count; i++)
+            vstore(to + i * to_step, (vf)((vi)load_part(from + i * from_step, step, parts)
+                                          | (vi)load_part(from + i * from_step, step, parts + 1)));
+    else
+        for (int64_t i = 0; i < count; i++) {
+            vi value = {0};
+            for (int64_t k = 0; k < found; k++)
+                value |= (vi)load_part(from + i * from_step, step, parts + k);
+            vstore(to + i * to_step, (vf)value);
         }
-    }
 }
 
-/* Channels [first, end) for the taps from `tap` on. */
-ALWAYS_INLINE void fill_taps(float *panel, const correlation *p, const sparse_cut *cut, const sparse_tile *t, int64_t first, int64_t end,
-                             int64_t tap, int64_t step)
+/* Channels [first, end): for each of a row's vectors and taps, whole columns of the panel. */
+ALWAYS_INLINE void fill_channels(float *panel, const correlation *p, const sparse_cut *cut, const sparse_tile *t, int64_t first,
+                                 int64_t end, int64_t step)
 {
     const axis *h = &p->window.h, *w = &p->window.w;
-    const int64_t taps = min_i64(w->taps - tap, TAPS_TOGETHER);
-    panel_part parts[TAPS_TOGETHER][ROW_PARTS];
-    const panel_part *last[TAPS_TOGETHER];
-    for (int64_t j = 0; j < taps; j++)
-        last[j] = parts[j] + find_parts(parts[j], t, &p->window, tap + j);
+    const int64_t rows = t->rows + h->extra, row_step = w->size * h->step;
+    for (int64_t lane = 0; lane < round_up(t->lanes, UNIT); lane += VL)
+        for (int64_t j = 0; j < w->taps; j++) {
+            panel_part parts[VL + 1];
+            const int64_t found = find_parts(parts, t, &p->window, j, lane, VL);
+            float *to = panel + j * cut->line_units * UNIT + lane;
+            if (rows == 1 && h->taps == 1 && h->origin + t->row * h->step >= 0 && h->origin + t->row * h->step < h->size) {
+                const float *from = p->source + first * p->window.c_stride + (h->origin + t->row * h->step) * w->size;
+                fill_rows(to, cut->channel_units * UNIT, from, p->window.c_stride, end - first, step, parts, found);
+                continue;
+            }
+            for (int64_t c = first; c < end; c++, to += cut->channel_units * UNIT)
+                for (int64_t slot = 0; slot < h->slots; slot++) {
+                    const int64_t start = h->origin + t->row * h->step + slot * h->dilation;
+                    const int64_t low = start < 0 ? min_i64(ceil_div(-start, h->step), rows) : 0;
+                    const int64_t high = start < h->size ? max_i64(min_i64(ceil_div(h->size - start, h->step), rows), low) : low;
+                    float *line = to + slot * cut->slot_units * UNIT;
+                    for (int64_t y = 0; y < low; y++)
+                        vstore(line + y * cut->width, (vf){0});
+                    fill_rows(line + low * cut->width, cut->width, p->source + c * p->window.c_stride + (start + low * h->step) * w->size,
+                              row_step, high - low, step, parts, found);
+                    for (int64_t y = high; y < rows; y++)
+                        vstore(line + y * cut->width, (vf){0});
+                }
+        }
+}
+
+/* Fetch what the next tile will read of some channels while this one is worked on: its rows are too short for the processor to guess. */
+static void fetch_panel(const correlation *p, const sparse_cut *cut, int64_t tile, int64_t first, int64_t end)
+{
+    const axis *h = &p->window.h, *w = &p->window.w;
+    sparse_tile t;
+    panel_part parts[ROW_PARTS];
+    find_tile(&t, p, cut, tile);
+    const panel_part *last = parts + find_parts(parts, &t, &p->window, w->taps / 2, 0, cut->width);
     for (int64_t c = first; c < end; c++)
         for (int64_t slot = 0; slot < h->slots; slot++) {
-            float *line = panel + (((c - first) * w->taps + tap) * cut->line_units + slot * cut->slot_units) * UNIT;
-            int64_t row = h->origin + t->row * h->step + slot * h->dilation;
-            for (int64_t y = 0; y < t->rows + h->extra; y++, row += h->step, line += cut->width)
-                for (int64_t j = 0; j < taps; j++) {
-                    float *to = line + j * cut->line_units * UNIT;
-                    if (row >= 0 && row < h->size)
-                        fill_panel_row(to, cut->width, p->source + c * p->window.c_stride + row * w->size, step, parts[j], last[j]);
-                    else
-                        for (int64_t lane = 0; lane < cut->width; lane += VL)
-                            vstore(to + lane, (vf){0});
-                }
+            int64_t row = h->origin + t.row * h->step + slot * h->dilation;
+            for (int64_t y = 0; y < t.rows + h->extra; y++, row += h->step)
+                if (row >= 0 && row < h->size)
+                    for (const panel_part *part = parts; part < last; part++) {
+                        const float *from = p->source + c * p->window.c_stride + row * w->size + part->from;
+                        for (int64_t x = part->low * w->step; x < part->high * w->step; x += 16)
+                            __builtin_prefetch(from + x, 0, 2);
+                        __builtin_prefetch(from + part->high * w->step - 1, 0, 2);
+                    }
         }
 }
 
 static void fill_panel(float *panel, const correlation *p, const sparse_cut *cut, const sparse_tile *t, int64_t first, int64_t end)
 {
-    for (int64_t tap = 0; tap < p->window.w.taps; tap += TAPS_TOGETHER)
-        if (p->window.w.step == 1)
-            fill_taps(panel, p, cut, t, first, end, tap, 1);
-        else if (p->window.w.step == 2)
-            fill_taps(panel, p, cut, t, first, end, tap, 2);
-        else
-            fill_taps(panel, p, cut, t, first, end, tap, p->window.w.step);
+    if (p->window.w.step == 1)
+        fill_channels(panel, p, cut, t, first, end, 1);
+    else if (p->window.w.step == 2)
+        fill_channels(panel, p, cut, t, first, end, 2);
+    else
+        fill_channels(panel, p, cut, t, first, end, p->window.w.step);
 }
 
 /* Whether the image is a matrix [point][channel], as the input of a linear layer is. */
@@ -297,15 +322,30 @@ static void add_block(block_product b, int64_t units)
         }
 }
 
+/* `count` pieces of sums of n lanes. */
+ALWAYS_INLINE void spread_rows(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t count, int64_t n)
+{
+    if (n == VL)
+        for (int64_t i = 0; i < count; i++)
+            vstore(to + i * to_step, vload(from + i * from_step));
+    else
+        for (int64_t i = 0; i < count; i++)
+            vstore_part(to + i * to_step, n, vload(from + i * from_step));
+}
+
 /* Sums [output][row][lane] to where the output has them. */
 static void spread_tile(const correlation *p, const sparse_cut *cut, const sparse_tile *t, float *out, const float *sums, int64_t outputs)
 {
+    const int64_t pitch = cut->units * UNIT;
     out += p->out_start + t->row * p->out_h;
-    for (int64_t m = 0; m < outputs; m++, sums += cut->units * UNIT)
-        for (int64_t y = 0; y < t->rows; y++)
-            for (const grid_piece *s = t->piece; s < t->piece + t->pieces; s++)
-                store_run(out + s->sample * p->out_n + m * p->out_c + y * p->out_h + s->point * p->out_w, p->out_w,
-                          sums + y * cut->width + s->lane, s->count, 0);
+    for (int64_t m = 0; m < outputs; m++, out += p->out_c, sums += pitch)
+        for (const grid_piece *s = t->piece; s < t->piece + t->pieces; s++) {
+            float *to = out + s->sample * p->out_n + s->point * p->out_w;
+            for (int64_t x = 0; x < s->count && p->out_w == 1; x += VL)
+                spread_rows(to + x, p->out_h, sums + s->lane + x, cut->width, t->rows, min_i64(s->count - x, VL));
+            for (int64_t y = 0; y < t->rows && p->out_w != 1; y++)
+                store_run(to + y * p->out_h, p->out_w, sums + y * cut->width + s->lane, s->count, 0);
+        }
 }
 
 static void spread_matrix(const correlation *p, const sparse_cut *cut, const sparse_tile *t, float *out, const float *sums, int64_t outputs)
@@ -342,8 +382,11 @@ static void sparse_item(const sparse_job *job, int64_t item, float *panel)
         int64_t start = block_start(cut, block), end = block_end(cut, block), list = part * cut->blocks + block;
         if (matrix)
             pack_panel(panel, (int)cut->width, p->source + t.first * p->window.n_stride + start, p->window.n_stride, 1, t.lanes, end - start);
-        else if (start < end)
+        else if (start < end) {
             fill_panel(panel, p, cut, &t, start / taps, ceil_div(end, taps));
+            if (item / cut->parts + 1 < cut->tiles)
+                fetch_panel(p, cut, item / cut->parts + 1, start / taps, ceil_div(end, taps));
+        }
         const stretch *first = job->index.stretches + list * cut->part;
         block_product b = {.first = first, .end = first + job->index.found[list], .values = job->index.values,
                            .columns = job->index.columns, .units = job->index.units + start / SEGMENT * SEGMENT,
