@@ -519,19 +519,20 @@ class Graph:
         graph.decided, graph.company = self.decided, self.company
         return graph
 
+    def between(self, inputs: Iterable[Value], outputs: Iterable[Value]) -> Graph:
+        """The same nodes with the same marks, between other inputs and outputs."""
+        graph = Graph(outputs, self.effects, inputs)
+        return graph._marked_like(self, {v: v for n in self.nodes for v in n.outputs})
+
     def with_outputs(self, more: Iterable[Value]) -> Graph:
         """The same graph with more outputs behind its own."""
-        graph = Graph((*self.outputs, *more), self.effects, self.inputs)
-        return graph._marked_like(self, {v: v for n in self.nodes for v in n.outputs})
+        return self.between(self.inputs, (*self.outputs, *more))
 
     def without_unread_inputs(self) -> tuple[Graph, tuple[int, ...]]:
         """The same graph with only the inputs that it reads, and their numbers among all."""
         nodes = set(self.nodes)
         read = tuple(i for i, v in enumerate(self.inputs) if v.node in nodes)
-        inputs = [self.inputs[i] for i in read]
-        graph = Graph(self.outputs, self.effects, inputs)
-        same = {v: v for n in self.nodes for v in n.outputs}
-        return graph._marked_like(self, same), read
+        return self.between([self.inputs[i] for i in read], self.outputs), read
 
     def __str__(self) -> str:
         lines = [repr(node) for node in self.nodes]

@@ -19,8 +19,8 @@ from tinygrad_edge.policy import Budget, Default
 from tinygrad_edge.policy.again import made_again
 from tinygrad_edge.policy.budget import as_bytes
 from tinygrad_edge.policy.cost import cost_of, seconds
-from tinygrad_edge.policy.formats import ANY_CELL
 from tinygrad_edge.policy.frontier import Frontier
+from tinygrad_edge.policy.rounding import ANY_CELL
 from tinygrad_edge.runtime import _ffi
 
 MODELS = {

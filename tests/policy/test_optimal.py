@@ -10,9 +10,9 @@ import tinygrad_edge as te
 from tinygrad_edge.policy import Budget, Default
 from tinygrad_edge.policy.again import made_again
 from tinygrad_edge.policy.cost import seconds, total_seconds
-from tinygrad_edge.policy.formats import ANY_CELL
 from tinygrad_edge.policy.frontier import Frontier
 from tinygrad_edge.policy.optimal import optimum
+from tinygrad_edge.policy.rounding import ANY_CELL
 from tinygrad_edge.runtime import _ffi
 
 pytest.importorskip("scipy")

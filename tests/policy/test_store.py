@@ -242,8 +242,34 @@ def test_contradictions_are_refused():
             Training([other, Budget("1MB")])
     with pytest.warns(UserWarning, match="matches no saved value"):
         Training([Store("float16", where="head*")]).run()
-    with pytest.raises(GraphError, match="float16 or bfloat16 instead of int8"):
-        Rectified([Store("int8"), Microbatch(2)], te.nn.ReLU, 2).run()
+
+
+@pytest.mark.parametrize("parts", [2, 8])
+def test_a_sample_is_rounded_alike_in_whichever_part_it_is(parts):
+    """Only one sample counts in each loss, so that sums over parts have its bits."""
+    only_last = te.Tensor(np.float32([0, 0, 0, 1]))
+
+    def gradients(policies):
+        te.manual_seed(0)
+        layers = (te.nn.Linear(30, 300), te.nn.Tanh(), te.nn.Linear(300, 64), te.nn.Tanh())
+        model = te.nn.Sequential(*layers, te.nn.Dropout(0.1), te.nn.Linear(64, 4))
+
+        @te.compile(policies=policies)
+        def step(x, y):
+            te.functional.cross_entropy(model(x), y, only_last).backward()
+            return [p.grad for p in model.parameters()]
+
+        x = X.reshape(16, -1)[:, :30]
+        steps = [step(x, 3 * (np.arange(16) == i).astype(np.int32)) for i in (0, 3, 7, 8, 15)]
+        return step.plan(x, Y), [[g.numpy() for g in grads] for grads in steps]
+
+    whole, expected = gradients([Store("int8")])
+    plan, found = gradients([Store("int8"), Microbatch(parts)])
+    draws = [[c for c in p.calls if c.node.op.name == "int8_encode"] for p in (whole, plan)]
+    assert len(draws[0]) == len(draws[1]) > 1
+    assert not any(np.array_equal(a[0], b[0]) for a, b in zip(found, gradients([])[1], strict=True))
+    for a, b in zip(found, expected, strict=True):
+        assert all(map(np.array_equal, a, b))
 
 
 def test_statistics_and_sums_stay_as_they_are():

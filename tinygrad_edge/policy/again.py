@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of, marked
 from ..ops import mask_apply
-from .formats import ANY_CELL, RECTIFIERS, Mask, Rounding
+from .formats import RECTIFIERS, Mask
+from .rounding import ANY_CELL, Rounding
 
 __all__ = ["encoded", "fresh_until", "made_again"]
 
@@ -66,7 +67,7 @@ def encoded(graph: Graph, rounding: Cell = ANY_CELL) -> Graph:
 
 class _Copying:
     def __init__(self, graph: Graph, rounding: Cell) -> None:
-        self.graph, self.rounding = graph, Rounding(rounding)
+        self.graph, self.rounding = graph, Rounding(rounding, graph)
         stay = graph.kept | _too_late(graph) | set(map(base_of, graph.outputs))
         self.again = graph.again - stay
         self.anew: dict[int, set[Value]] = {}
@@ -90,8 +91,9 @@ class _Copying:
         """The graph with its copies."""
         graph, new = self.graph, self.new
         kept = set(graph.effects)
+        first = {v.node for v in self.rounding.given}  # and stay so, for the first to be encoded
         for node in graph.nodes:
-            twin = self._twin(node)
+            twin = node if node in first else self._twin(node)
             new.update(zip(node.outputs, twin.outputs, strict=True))
             if node in kept:
                 self.effects.append(twin)

@@ -13,59 +13,25 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import ops
-from ..dtypes import float32, int32, uint8, uint32
-from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of, emit
+from ..dtypes import float32, uint8
+from ..graph import Graph, Node, Value, base_of
 from ..ops.chain import CHAIN
 from ..ops.elementwise import RELU6_BACKWARD, RELU_BACKWARD
 from ..ops.pool import MAX_POOL2D
+from .rounding import Rounding
 
 __all__ = [
-    "ANY_CELL",
     "FORMATS",
     "RECTIFIERS",
     "Format",
     "Mask",
     "Reader",
-    "Rounding",
     "backward_readers",
     "bitmask",
 ]
 
 #: A node, and which of its inputs it reads a value as.
 Reader = tuple[Node, int]
-
-
-class Rounding:
-    """The stream that stochastic rounding draws from, another than dropout's, in one rewrite.
-
-    Parameters
-    ----------
-    cell : Cell
-        Its generator.
-    """
-
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
-        self._state: tuple[Value, Value] | None = None
-        self._sites = 0
-
-    def draw(self) -> tuple[Value, Value, int]:
-        """The generator, the number of the first sample, and a site of its own."""
-        if self._state is None:
-            generator = emit(READ, cell=self.cell).outputs[0]
-            self._state = generator, ops.full((), 0, int32)
-        self._sites += 1
-        return (*self._state, self._sites - 1)
-
-    def advanced(self) -> list[Node]:
-        """What makes the next step draw other numbers, if this one drew any."""
-        if self._state is None:
-            return []
-        return [emit(ASSIGN, ops.generator_advance(self._state[0]), cell=self.cell)]
-
-
-#: Stands for the cell of a step where a graph is planned only to know its bytes.
-ANY_CELL = Cell("random/rounding", (4,), uint32, "buffer")
 
 
 @dataclass(frozen=True)
@@ -132,7 +98,7 @@ class _Int8(Format):
         return value.size + 4 * samples * -(-(value.size // max(samples, 1)) // ops.GROUP)
 
     def encode(self, value: Value, what: str, rounding: Rounding) -> tuple[Value, ...]:
-        return ops.int8_encode(value, *rounding.draw(), what)
+        return ops.int8_encode(value, *rounding.draw(value.shape[0]), what)
 
     def decode(self, encoded: tuple[Value, ...], value: Value) -> Value:
         return ops.int8_decode(*encoded)

@@ -15,8 +15,8 @@ from ..plan import Plan, make_plan
 from .again import made_again
 from .candidates import find_candidates
 from .cost import total_seconds
-from .formats import ANY_CELL
 from .fuse import fuse_chains, fuse_patterns
+from .rounding import ANY_CELL, drawing
 
 Rewrite = Callable[[Graph], Graph]
 
@@ -191,6 +191,8 @@ def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MAC
 def _through_phases(graph: Graph, policies: Sequence[Policy], machine: Machine) -> Graph:
     rewrites = [part for policy in policies for part in policy.parts()]
     for phase in PHASES:
+        if phase == "budget":  # all formats are marked, and what is marked may be planned from here
+            graph = verify(drawing(graph, machine.rounding))
         steps = [(rule.__name__, _everywhere(rule)) for rule in _BUILT_IN.get(phase, ())]
         for policy in (p for p in rewrites if p.phase == phase):
             apply = partial(policy.apply, machine=machine)
@@ -202,12 +204,6 @@ def _through_phases(graph: Graph, policies: Sequence[Policy], machine: Machine) 
             except GraphError as error:
                 raise GraphError(f"{label} ({phase} phase): {error}") from error
     assert not any(n.op is GRADIENT for n in graph.nodes)
-    core = graph.core()
-    if core is not graph and any(form.draws for form in core.stored.values()):
-        raise GraphError(
-            "a loop over micro-batches has no numbers to round by: store float16 or bfloat16 "
-            "instead of int8, or leave out Microbatch"
-        )
     found = verify(_in_core(partial(made_again, rounding=machine.rounding))(graph))
     found.decided = graph
     return found
