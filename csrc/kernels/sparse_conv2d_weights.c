@@ -33,19 +33,6 @@ static int64_t chunk_output(const sparse_weights_job *job, int64_t chunk)
     return low;
 }
 
-/* The first of [at, end) whose column is not below. */
-static int32_t lower_bound(const uint16_t *columns, int32_t at, int32_t end, int64_t column)
-{
-    while (at < end) {
-        const int32_t middle = at + (end - at) / 2;
-        if (columns[middle] < column)
-            at = middle + 1;
-        else
-            end = middle;
-    }
-    return at;
-}
-
 static void start_chunk(void *context, int64_t chunk)
 {
     const sparse_weights_job *job = context;
@@ -54,8 +41,11 @@ static void start_chunk(void *context, int64_t chunk)
         for (int64_t segment = 0; segment < job->segments; segment++) {
             const int32_t *row = job->layer.rows + k * job->segments + segment;
             int32_t *start = job->starts + segment * (job->blocks + 1) * outputs + k, at = row[0];
-            for (int64_t block = 0; block <= job->blocks; block++, start += outputs)
-                *start = at = lower_bound(job->layer.columns, at, row[1], block * job->block);
+            for (int64_t block = 0; block <= job->blocks; block++, start += outputs) {
+                while (at < row[1] && job->layer.columns[at] < block * job->block)
+                    at++;
+                *start = at;
+            }
         }
 }
 
@@ -66,15 +56,12 @@ static void fill_chunk(void *context, int64_t chunk)
 {
     const sparse_weights_job *job = context;
     const int64_t channels = job->p->c, outputs = job->p->k, all = channels + outputs;
-    const int64_t first = chunk * all / SPARSE_CHUNKS, end = (chunk + 1) * all / SPARSE_CHUNKS;
+    const int64_t first = chunk * all / CHUNKS, end = (chunk + 1) * all / CHUNKS;
     float *scratch = job->scratches + tge_worker() * job->scratch;
-    for (int64_t unit = job->first_unit; unit < job->end_unit; unit++) {
-        const int64_t i = unit - job->first_unit;
-        if (first < channels)
-            fill_x(job, unit, first, min_i64(end, channels), job->x_lines + i * job->x_unit, scratch);
-        if (end > channels)
-            fill_gy(job, unit, max_i64(first - channels, 0), end - channels, job->gy_lines + i * job->gy_unit, scratch);
-    }
+    if (first < channels)
+        fill_x(job, first, min_i64(end, channels), scratch);
+    if (end > channels)
+        fill_gy(job, max_i64(first - channels, 0), end - channels, scratch);
 }
 
 static void pass_blocks(const sparse_weights_job *job, tile_pass t, void (*pass)(const tile_pass *, pending_sums *), pending_sums *pending)
@@ -101,8 +88,8 @@ static void sum_chunk(void *context, int64_t chunk)
         t.gy = job->gy_lines + i * job->gy_unit;
         for (int64_t strip = 0; strip < job->strips; strip++) {
             const int64_t width = unit_width(job, unit, strip);
-            for (int64_t row = 0; row < rows; row += TILE_HEIGHT) {
-                const int64_t height = min_i64(rows - row, TILE_HEIGHT);
+            for (int64_t tile = 0; tile < row_tiles(job, rows); tile++) {
+                const int64_t row = tile_row(job, rows, tile), height = tile_row(job, rows, tile + 1) - row;
                 t.x = job->x_lines + i * job->x_unit + strip * job->x_strip + row * job->x_row;
                 pass_blocks(job, t, passes[height - 1][width - 1], &pending);
                 t.gy += job->p->k * height * width * WIDE;
@@ -127,7 +114,7 @@ static void add_weights(void *const *operand, void *const *inputs, const sparse_
     tge_parallel(job.chunks, start_chunk, &job);
     for (job.first_unit = 0; job.first_unit < job.units; job.first_unit = job.end_unit) {
         job.end_unit = min_i64(job.first_unit + job.depth, job.units);
-        tge_parallel(SPARSE_CHUNKS, fill_chunk, &job);
+        tge_parallel(CHUNKS, fill_chunk, &job);
         tge_parallel(job.chunks, sum_chunk, &job);
     }
 }

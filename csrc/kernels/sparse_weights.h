@@ -18,12 +18,13 @@
 #include "sparse.h"
 
 enum {
-    TILE_HEIGHT = 2,         /* of a slab */
-    TILE_LINES = 8,        /* lines */
-    CACHED_LINES = 400,    /* of 64 bytes: most of the first-level cache */
-    UNIT_FLOATS = 1 << 20, /* of all lines that lie packed at once, about */
-    SHARED_ROWS = 32,      /* outputs for each of which a block of x is worth loading into a cache */
-    SPARSE_CHUNKS = 16,
+    TILE_HEIGHT = 4,      /* rows of lines */
+    TILE_WIDTH_LINES = 8, /* lines of a row */
+    TILE_LINES = 28,      /* at most: what AVX-512 has registers for */
+    POINT_ROWS = 2,       /* of a tile of consecutive points */
+    CACHED_LINES = 700,   /* of 64 bytes, of a block: some more than the first-level cache, since most loads are of lines just loaded */
+    UNIT_FLOATS = 1 << 19, /* of all lines that lie packed at once, about */
+    SHARED_ROWS = 32,      /* outputs of a chunk, at least: for so many it is worth bringing a block into the cache */
 };
 
 typedef enum { POINT_LINES, SAMPLE_LINES, WINDOW_LINES } line_kind;
@@ -35,7 +36,8 @@ typedef struct {
     line_kind kind;
     int64_t columns, segments; /* of a row */
 
-    int64_t lines, units; /* lines of the points, but for windows */
+    int64_t lines, units; /* lines of a row of all points, but for windows */
+    int64_t height;       /* of a tile, at most */
 
     /* Windows: a sample is cut into parts, a part into bands, a band into strips as wide as a tile. */
     int64_t parts, part_rows, bands, strips;
@@ -56,12 +58,15 @@ typedef struct {
     int64_t first_unit, end_unit;
 } sparse_weights_job;
 
-/* Of consecutive points. */
+/* Of consecutive points: a tile's rows are one stretch of lines. */
 static void cut_lines(sparse_weights_job *job)
 {
     job->lines = ceil_div(job->p->n * job->p->p * job->p->q, WIDE);
-    job->units = ceil_div(job->lines, TILE_LINES);
-    job->x_channel = WIDE * ceil_div(job->lines, max_i64(job->units, 1));
+    job->height = job->lines > TILE_WIDTH_LINES ? POINT_ROWS : 1;
+    job->lines = ceil_div(job->lines, job->height); /* of each row of a tile */
+    job->units = ceil_div(job->lines, TILE_WIDTH_LINES);
+    job->x_row = WIDE * ceil_div(job->lines, job->units);
+    job->x_channel = job->height * job->x_row;
     job->strips = 1;
     job->x_strip = job->x_unit = job->p->c * job->x_channel;
     job->gy_unit = job->p->k * job->x_channel;
@@ -80,16 +85,18 @@ static void cut_window(sparse_weights_job *job)
         }
     }
     job->part_rows = ceil_div(p->p, job->parts);
-    job->strips = ceil_div(p->q, TILE_LINES);
+    job->strips = ceil_div(p->q, TILE_WIDTH_LINES);
 
-    int64_t width = ceil_div(p->q, job->strips), rows = round_up(job->part_rows, TILE_HEIGHT);
-    for (;; rows -= TILE_HEIGHT) {
+    int64_t width = ceil_div(p->q, job->strips);
+    job->height = min_i64(TILE_LINES / width, TILE_HEIGHT);
+    int64_t rows = round_up(job->part_rows, job->height);
+    for (;; rows -= job->height) {
         job->slab = shape_slab(&job->window, min_i64(rows, job->part_rows), 1, width);
         job->x_channel = job->slab.channel * WIDE;
         job->x_strip = p->c * job->x_channel;
         job->x_unit = job->strips * job->x_strip;
         job->gy_unit = p->k * p->q * min_i64(rows, job->part_rows) * WIDE;
-        if (rows <= TILE_HEIGHT || job->x_unit + job->gy_unit <= UNIT_FLOATS)
+        if (rows <= job->height || job->x_unit + job->gy_unit <= UNIT_FLOATS)
             break;
     }
     job->x_row = job->slab.row * WIDE;
@@ -105,7 +112,7 @@ static int64_t tile_lines(const sparse_weights_job *job)
     if (job->kind != WINDOW_LINES)
         return job->x_channel / WIDE;
     const axis *h = &job->window.h;
-    return h->slots * (min_i64(job->slab.y - h->extra, TILE_HEIGHT) + h->extra) * job->slab.row;
+    return h->slots * (min_i64(job->slab.y - h->extra, job->height) + h->extra) * job->slab.row;
 }
 
 /* The grid as an image of its own. */
@@ -125,9 +132,8 @@ static sparse_weights_job cut_sparse_weights(const tge_sparse_conv2d_params *par
     job.segments = params->segments;
     if (job.columns == 0 || p->n * p->p * p->q == 0)
         return job;
-    job.kind = tap_count(&job.window) > 1                                                                     ? WINDOW_LINES
-        : is_plain(&job.window) && p->h * p->w == 1 && p->x_c_stride == 1 && p->y_c_stride == 1 ? SAMPLE_LINES
-                                                                                                : POINT_LINES;
+    const int connected = is_plain(&job.window) && p->h * p->w == 1 && p->x_c_stride == 1 && p->y_c_stride == 1;
+    job.kind = tap_count(&job.window) > 1 ? WINDOW_LINES : connected ? SAMPLE_LINES : POINT_LINES;
     if (job.kind == WINDOW_LINES)
         cut_window(&job);
     else
@@ -137,7 +143,7 @@ static sparse_weights_job cut_sparse_weights(const tge_sparse_conv2d_params *par
     int64_t channels = max_i64(CACHED_LINES / tile_lines(&job), 1);
     job.block = even_block(min_i64(job.columns, 65536), channels * tap_count(&job.window), 1);
     job.blocks = ceil_div(min_i64(job.columns, 65536), job.block);
-    job.chunks = min_i64(max_i64(p->k / SHARED_ROWS, 1), SPARSE_CHUNKS);
+    job.chunks = min_i64(max_i64(p->k / SHARED_ROWS, 1), CHUNKS);
     return job;
 }
 
@@ -174,7 +180,7 @@ static inline int64_t strip_column(const sparse_weights_job *job, int64_t strip)
 static inline int64_t unit_rows(const sparse_weights_job *job, int64_t unit)
 {
     if (job->kind != WINDOW_LINES)
-        return 1;
+        return job->height;
     int64_t band = unit % job->bands;
     return band_row(job, band + 1) - band_row(job, band);
 }
@@ -185,5 +191,9 @@ static inline int64_t unit_width(const sparse_weights_job *job, int64_t unit, in
         return strip_column(job, strip + 1) - strip_column(job, strip);
     return unit_line(job, unit + 1) - unit_line(job, unit);
 }
+
+/* Tiles of a unit's rows, about equally high, and the first row of one. */
+static inline int64_t row_tiles(const sparse_weights_job *job, int64_t rows) { return ceil_div(rows, job->height); }
+static inline int64_t tile_row(const sparse_weights_job *job, int64_t rows, int64_t tile) { return tile * rows / row_tiles(job, rows); }
 
 #endif

@@ -4,12 +4,18 @@
 
 #include "sparse_weights.h"
 
+/* Lines that registers hold beside a sum. */
+#if defined(TGE_AVX512) || defined(TGE_NEON)
+enum { HELD_LINES = TILE_LINES };
+#else
+enum { HELD_LINES = 14 };
+#endif
 enum { PENDING = 64 }; /* a multiple of WIDE */
 
-/* Sums of tiles by lane that are still to be added up: many at once, since a tree of additions serves VL of them. */
+/* Sums of tiles, still by lane: many are added up at once, since a tree of additions serves VL of them. */
 typedef struct {
     int64_t count;
-    int32_t at[PENDING];
+    int32_t at[PENDING]; /* in g */
     _Alignas(64) float lanes[PENDING * WIDE];
 } pending_sums;
 
@@ -22,57 +28,65 @@ static void add_pending(float *g, pending_sums *pending)
     pending->count = 0;
 }
 
-/* lanes[i][l] = the sum over the tile in lane l of gy * what column i reads. */
-ALWAYS_INLINE void dots_of(int height, int width, float *lanes, const float *x, int64_t x_row, const float *gy, const int32_t *offset,
-                           const uint16_t *columns, int64_t count)
-{
-    for (int part = 0; part < WIDE; part += VL) {
-        vf line[TILE_HEIGHT][TILE_LINES];
-        _Pragma("GCC unroll 2") for (int i = 0; i < height; i++)
-            _Pragma("GCC unroll 8") for (int j = 0; j < width; j++) line[i][j] = vload(gy + (i * width + j) * WIDE + part);
-        for (int64_t at = 0; at < count; at++) {
-            const float *from = x + offset[columns[at]] + part;
-            vf sum = line[0][0] * vload(from);
-            _Pragma("GCC unroll 2") for (int i = 0; i < height; i++)
-                _Pragma("GCC unroll 8") for (int j = i == 0; j < width; j++)
-                    sum = vfma(line[i][j], vload(from + i * x_row + j * WIDE), sum);
-            vstore(lanes + at * WIDE + part, sum);
-        }
-    }
-}
-
-/* A tile, a block of columns, and the rows that pass. */
+/* A tile of x and gy, a block of columns, and the outputs whose rows pass. */
 typedef struct {
     const float *x, *gy; /* of the first channel and output */
-    int64_t x_row, first, end; /* outputs */
+    int64_t x_row;
+    int64_t first, end; /* outputs */
     const int32_t *offset, *starts, *ends;
     const uint16_t *columns;
     float *g;
 } tile_pass;
 
-ALWAYS_INLINE void pass_of(int height, int width, const tile_pass *t, pending_sums *pending)
+/* Pend the sums over the tile of gy times what each of the non-zeros [at, at + count) reads. The sum of a lane has one order, however many
+ * lines registers hold. */
+ALWAYS_INLINE void pend_dots(int height, int width, const tile_pass *t, const float *gy, int64_t at, int64_t count, pending_sums *pending)
 {
-    for (int64_t k = t->first; k < t->end; k++) {
-        __builtin_prefetch(t->columns + t->starts[k + 2 < t->end ? k + 2 : k], 0, 3);
-        __builtin_prefetch(t->g + t->starts[k + 2 < t->end ? k + 2 : k], 1, 3);
-        for (int64_t at = t->starts[k]; at < t->ends[k];) {
-            if (pending->count == PENDING)
-                add_pending(t->g, pending);
-            const int64_t count = min_i64(t->ends[k] - at, PENDING - pending->count);
-            dots_of(height, width, pending->lanes + pending->count * WIDE, t->x, t->x_row, t->gy + k * height * width * WIDE, t->offset,
-                    t->columns + at, count);
-            for (int64_t i = 0; i < count; i++)
+    const int held = HELD_LINES / width < height ? HELD_LINES / width : height;
+    const uint16_t *columns = t->columns + at;
+    float *lanes = pending->lanes + pending->count * WIDE;
+    for (int part = 0; part < WIDE; part += VL)
+        _Pragma("GCC unroll 4") for (int row = 0; row < height; row += held) {
+            const int rows = height - row < held ? height - row : held;
+            vf line[TILE_HEIGHT][TILE_WIDTH_LINES];
+            _Pragma("GCC unroll 4") for (int i = 0; i < rows; i++)
+                _Pragma("GCC unroll 8") for (int j = 0; j < width; j++) line[i][j] = vload(gy + ((row + i) * width + j) * WIDE + part);
+            for (int64_t i = 0; i < count; i++) {
+                const float *from = t->x + t->offset[columns[i]] + row * t->x_row + part;
+                float *lane = lanes + i * WIDE + part;
+                vf sum = row == 0 ? line[0][0] * vload(from) : vfma(line[0][0], vload(from), vload(lane));
+                _Pragma("GCC unroll 4") for (int y = 0; y < rows; y++)
+                    _Pragma("GCC unroll 8") for (int x = y == 0; x < width; x++)
+                        sum = vfma(line[y][x], vload(from + y * t->x_row + x * WIDE), sum);
+                vstore(lane, sum);
                 pending->at[pending->count + i] = (int32_t)(at + i);
-            pending->count += count;
-            at += count;
+            }
+        }
+    pending->count += count;
+}
+
+ALWAYS_INLINE void pass_of(int height, int width, const tile_pass *pass, pending_sums *pending)
+{
+    const tile_pass t = *pass;
+    for (int64_t k = t.first; k < t.end; k++) {
+        const int64_t next = t.starts[min_i64(k + 2, t.end - 1)];
+        __builtin_prefetch(t.columns + next, 0, 3);
+        __builtin_prefetch(t.g + next, 1, 3);
+        for (int64_t at = t.starts[k], count; at < t.ends[k]; at += count) {
+            if (pending->count == PENDING)
+                add_pending(t.g, pending);
+            count = min_i64(t.ends[k] - at, PENDING - pending->count);
+            pend_dots(height, width, &t, t.gy + k * height * width * WIDE, at, count, pending);
         }
     }
 }
 
-/* For each width of a tile. */
+/* For each size of a tile. */
 #define PASS(width) \
     static void pass_1x##width(const tile_pass *t, pending_sums *pending) { pass_of(1, width, t, pending); } \
-    static void pass_2x##width(const tile_pass *t, pending_sums *pending) { pass_of(2, width, t, pending); }
+    static void pass_2x##width(const tile_pass *t, pending_sums *pending) { pass_of(2, width, t, pending); } \
+    static void pass_3x##width(const tile_pass *t, pending_sums *pending) { pass_of(3, width, t, pending); } \
+    static void pass_4x##width(const tile_pass *t, pending_sums *pending) { pass_of(4, width, t, pending); }
 PASS(1)
 PASS(2)
 PASS(3)
@@ -83,9 +97,11 @@ PASS(7)
 PASS(8)
 #undef PASS
 
-static void (*const passes[TILE_HEIGHT][TILE_LINES])(const tile_pass *, pending_sums *) = {
+static void (*const passes[TILE_HEIGHT][TILE_WIDTH_LINES])(const tile_pass *, pending_sums *) = {
     {pass_1x1, pass_1x2, pass_1x3, pass_1x4, pass_1x5, pass_1x6, pass_1x7, pass_1x8},
     {pass_2x1, pass_2x2, pass_2x3, pass_2x4, pass_2x5, pass_2x6, pass_2x7, pass_2x8},
+    {pass_3x1, pass_3x2, pass_3x3, pass_3x4, pass_3x5, pass_3x6, pass_3x7, pass_3x8},
+    {pass_4x1, pass_4x2, pass_4x3, pass_4x4, pass_4x5, pass_4x6, pass_4x7, pass_4x8},
 };
 
 #endif

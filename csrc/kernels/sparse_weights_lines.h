@@ -10,11 +10,13 @@
 typedef struct {
     const float *from[WIDE];
     int64_t low[WIDE], high[WIDE];
+    int64_t ahead; /* floats from what is loaded to what is fetched meanwhile */
 } lane_sources;
 
 static inline vf load_source(const lane_sources *s, int lane, int64_t i)
 {
     const int64_t low = s->low[lane] - i, high = s->high[lane] - i;
+    __builtin_prefetch(s->from[lane] + i + s->ahead, 0, 2);
     if (low <= 0 && high >= VL)
         return vload(s->from[lane] + i);
     if (low >= VL || high <= 0)
@@ -55,11 +57,13 @@ static void copy_grid_row(float *to, const float *plane, const sliding_window *w
         vstore_upto(to + i, count - i, (vf){0});
 }
 
-static void copy_points(float *to, const float *from, int64_t count)
+static void copy_points(float *to, const float *from, int64_t count, int64_t ahead)
 {
     int64_t i = 0;
-    for (; i + VL <= count; i += VL)
+    for (; i + VL <= count; i += VL) {
+        __builtin_prefetch(from + i + ahead, 0, 2);
         vstore(to + i, vload(from + i));
+    }
     if (i < count)
         vstore_part(to + i, count - i, vload_part(from + i, count - i));
 }
@@ -73,7 +77,7 @@ static void fill_points(float *to, const float *channel, const sliding_window *w
         const int64_t next = min_i64(last, (point / row + 1) * row);
         const float *sample = channel + point / plane * window->n_stride;
         if (row == plane)
-            copy_points(to, sample + point % plane, next - point);
+            copy_points(to, sample + point % plane, next - point, window->c_stride);
         else
             copy_grid_row(to, sample, window, point % plane / row, point % row, next - point);
         to += next - point;
@@ -86,10 +90,10 @@ static void fill_points(float *to, const float *channel, const sliding_window *w
 /* ---- points of sixteen samples ---- */
 
 /* Rows [row, row + rows) of each part's plane, where its row 0 is row `step` * its first grid row of a sample; there are `size` of `width`. */
-static lane_sources part_sources(const sparse_weights_job *job, int64_t unit, const float *channel, int64_t n_stride, int64_t row, int64_t step,
-                                 int64_t size, int64_t width)
+static lane_sources part_sources(const sparse_weights_job *job, int64_t unit, const float *channel, int64_t n_stride, int64_t c_stride, int64_t row,
+                                 int64_t step, int64_t size, int64_t width)
 {
-    lane_sources s;
+    lane_sources s = {.ahead = c_stride};
     for (int64_t lane = 0; lane < WIDE; lane++) {
         const int64_t stream = unit / job->bands * WIDE + lane, sample = stream / job->parts;
         const int64_t first = stream % job->parts * job->part_rows * step + row;
@@ -106,7 +110,7 @@ static void fill_x_strips(const sparse_weights_job *job, int64_t unit, int64_t c
     const tge_conv2d_params *p = job->p;
     const axis *h = &job->window.h, *w = &job->window.w;
     const int64_t rows = unit_rows(job, unit), span = (rows - 1) * h->step + (h->taps - 1) * h->dilation + 1;
-    const lane_sources s = part_sources(job, unit, job->image + c * p->x_c_stride, p->x_n_stride,
+    const lane_sources s = part_sources(job, unit, job->image + c * p->x_c_stride, p->x_n_stride, p->x_c_stride,
                                         h->origin + band_row(job, unit % job->bands) * h->step, h->step, h->size, w->size);
     transpose_lanes(scratch, WIDE, &s, span * w->size);
 
@@ -130,7 +134,8 @@ static void fill_gy_strips(const sparse_weights_job *job, int64_t unit, int64_t 
 {
     const tge_conv2d_params *p = job->p;
     const int64_t rows = unit_rows(job, unit);
-    lane_sources s = part_sources(job, unit, job->gy + k * p->y_c_stride, p->y_n_stride, band_row(job, unit % job->bands), 1, p->p, p->q);
+    lane_sources s = part_sources(job, unit, job->gy + k * p->y_c_stride, p->y_n_stride, p->y_c_stride, band_row(job, unit % job->bands), 1, p->p,
+                                  p->q);
     for (int64_t lane = 0; lane < WIDE; lane++) { /* the rows after a part belong to the next */
         const int64_t part = (unit / job->bands * WIDE + lane) % job->parts;
         const int64_t end = min_i64(p->p, (part + 1) * job->part_rows) - part * job->part_rows - band_row(job, unit % job->bands);
@@ -140,8 +145,8 @@ static void fill_gy_strips(const sparse_weights_job *job, int64_t unit, int64_t 
 
     for (int64_t strip = 0; strip < job->strips; strip++) {
         const int64_t q = strip_column(job, strip), width = strip_column(job, strip + 1) - q;
-        for (int64_t row = 0; row < rows; row += TILE_HEIGHT) {
-            const int64_t height = min_i64(rows - row, TILE_HEIGHT);
+        for (int64_t tile = 0; tile < row_tiles(job, rows); tile++) {
+            const int64_t row = tile_row(job, rows, tile), height = tile_row(job, rows, tile + 1) - row;
             float *line = to + (p->k * (q * rows + row * width) + k * height * width) * WIDE;
             for (int64_t i = row; i < row + height; i++)
                 for (int64_t part = 0; part < width * WIDE; part += VL, line += VL)
@@ -150,47 +155,62 @@ static void fill_gy_strips(const sparse_weights_job *job, int64_t unit, int64_t 
     }
 }
 
-/* ---- channels [first, end) of x or of gy, for one unit ---- */
+/* ---- channels [first, end) of x or of gy, for all units that are to lie packed ---- */
 
-static void fill_lines(float *to, int64_t stride, const sparse_weights_job *job, const float *image, int64_t n_stride, int64_t c_stride,
-                       const sliding_window *window, int64_t unit, int64_t first, int64_t end)
+/* Where a row of a unit begins. */
+static inline int64_t unit_point(const sparse_weights_job *job, int64_t unit, int64_t row)
 {
-    const int64_t line = unit_line(job, unit), end_line = unit_line(job, unit + 1);
-    if (job->kind == POINT_LINES) {
-        for (int64_t c = first; c < end; c++)
-            fill_points(to + c * stride, image + c * c_stride, window, line * WIDE, end_line * WIDE);
-        return;
-    }
-    for (int64_t l = line; l < end_line; l++) {
-        lane_sources s;
+    return (unit_line(job, unit) * job->height + row * unit_width(job, unit, 0)) * WIDE;
+}
+
+static void transpose_samples(float *to, int64_t stride, int64_t row_stride, const sparse_weights_job *job, const float *image,
+                              int64_t n_stride, int64_t unit, int64_t first, int64_t end)
+{
+    const int64_t width = unit_width(job, unit, 0);
+    for (int64_t i = 0; i < job->height * width; i++) {
+        lane_sources s = {.ahead = VL};
         for (int64_t lane = 0; lane < WIDE; lane++) {
-            const int64_t sample = l * WIDE + lane, any = sample < job->p->n;
+            const int64_t sample = unit_point(job, unit, 0) + i * WIDE + lane, any = sample < job->p->n;
             s.from[lane] = image + (any ? sample * n_stride : 0) + first;
             s.low[lane] = 0;
             s.high[lane] = any ? end - first : 0;
         }
-        transpose_lanes(to + first * stride + (l - line) * WIDE, stride, &s, end - first);
+        transpose_lanes(to + first * stride + i / width * row_stride + i % width * WIDE, stride, &s, end - first);
     }
 }
 
-static void fill_x(const sparse_weights_job *job, int64_t unit, int64_t first, int64_t end, float *to, float *scratch)
+static void fill_x(const sparse_weights_job *job, int64_t first, int64_t end, float *scratch)
 {
     const tge_conv2d_params *p = job->p;
-    if (job->kind != WINDOW_LINES)
-        fill_lines(to, job->x_channel, job, job->image, p->x_n_stride, p->x_c_stride, &job->window, unit, first, end);
-    else
-        for (int64_t c = first; c < end; c++)
-            fill_x_strips(job, unit, c, to + c * job->x_channel, scratch);
+    for (int64_t c = first; c < end; c += job->kind == SAMPLE_LINES ? end - first : 1)
+        for (int64_t unit = job->first_unit; unit < job->end_unit; unit++) {
+            float *to = job->x_lines + (unit - job->first_unit) * job->x_unit;
+            if (job->kind == WINDOW_LINES)
+                fill_x_strips(job, unit, c, to + c * job->x_channel, scratch);
+            else if (job->kind == SAMPLE_LINES)
+                transpose_samples(to, job->x_channel, job->x_row, job, job->image, p->x_n_stride, unit, first, end);
+            else
+                for (int64_t row = 0; row < job->height; row++)
+                    fill_points(to + c * job->x_channel + row * job->x_row, job->image + c * p->x_c_stride, &job->window,
+                                unit_point(job, unit, row), unit_point(job, unit, row + 1));
+        }
 }
 
-static void fill_gy(const sparse_weights_job *job, int64_t unit, int64_t first, int64_t end, float *to, float *scratch)
+static void fill_gy(const sparse_weights_job *job, int64_t first, int64_t end, float *scratch)
 {
     const tge_conv2d_params *p = job->p;
-    if (job->kind != WINDOW_LINES)
-        fill_lines(to, unit_width(job, unit, 0) * WIDE, job, job->gy, p->y_n_stride, p->y_c_stride, &job->points, unit, first, end);
-    else
-        for (int64_t k = first; k < end; k++)
-            fill_gy_strips(job, unit, k, to, scratch);
+    for (int64_t k = first; k < end; k += job->kind == SAMPLE_LINES ? end - first : 1)
+        for (int64_t unit = job->first_unit; unit < job->end_unit; unit++) {
+            float *to = job->gy_lines + (unit - job->first_unit) * job->gy_unit;
+            const int64_t width = unit_width(job, unit, 0) * WIDE, stride = job->height * width;
+            if (job->kind == WINDOW_LINES)
+                fill_gy_strips(job, unit, k, to, scratch);
+            else if (job->kind == SAMPLE_LINES)
+                transpose_samples(to, stride, width, job, job->gy, p->y_n_stride, unit, first, end);
+            else
+                fill_points(to + k * stride, job->gy + k * p->y_c_stride, &job->points, unit_point(job, unit, 0),
+                            unit_point(job, unit, job->height));
+        }
 }
 
 #endif
