@@ -27,6 +27,7 @@ SNAPSHOT = "snapshot.safetensors"
 BEST = "best.safetensors"
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
+DENSITIES = "densities.png"
 
 
 class Run:
@@ -44,6 +45,7 @@ class Run:
         self.best = self.folder / BEST
         self.metrics = self.folder / METRICS
         self.curves = self.folder / CURVES
+        self.densities = self.folder / DENSITIES
 
     @classmethod
     def new(cls, out: str | None, name: str) -> Run:
@@ -122,7 +124,7 @@ class Run:
         """
         events: list[Line] = [*progress.decisions, *progress.moves, *progress.epochs]
         events.sort(key=lambda event: event.step)
-        for path in (self.snapshot, self.best, self.metrics, self.curves):
+        for path in (self.snapshot, self.best, self.metrics, self.curves, self.densities):
             for unnamed in self.folder.glob(f".{path.name}.*.tmp"):
                 unnamed.unlink(missing_ok=True)
         with atomic_write(self.metrics) as file:

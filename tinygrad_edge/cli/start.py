@@ -46,7 +46,8 @@ def started(args: argparse.Namespace) -> Start:
     training = Training(settings, dataset, _policies(args, settings), weights)
     training.plan()  # a model that the images do not fit shows before a folder is made
     files = Run.new(args.out, f"{dataset.name}-{settings.model}")
-    return Start(files, training, Progress())
+    moves = [] if training.moving is None else training.moving.layers()
+    return Start(files, training, Progress(moves=moves))
 
 
 def resumed(args: argparse.Namespace) -> Start:

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from .. import data, models
+from .. import data, models, sparse
 from ..runtime import release_arena, set_threads
 from . import curves, loop
 from .arguments import (
@@ -144,6 +144,8 @@ def run(args: argparse.Namespace) -> int:
     _introduce(report, start)
     if not args.resume:
         files.save(training.state, record)  # what cannot be written shows before an hour has passed
+        if progress.moves:
+            files.append(*progress.moves)
     done = loop.steps_done(training, progress)
     try:
         with report.progress_bar(training.steps, done) as bar, loop.Interrupts() as interrupts:
@@ -153,6 +155,8 @@ def run(args: argparse.Namespace) -> int:
     release_arena()  # what draws is large, and shall not come on top of a step's memory
     if progress.epochs and not curves.draw(files.curves, progress.epochs):
         report.line("no curves.png: drawing needs matplotlib (pip install 'tinygrad-edge[cli]')")
+    if progress.moves:
+        sparse.draw_densities(files.densities, progress.moves)
     _conclude(report, files, progress, finished)
     return 0 if finished else 130
 
