@@ -19,10 +19,10 @@ from .select import SMALL, crossing
 
 __all__ = ["Default"]
 
-CONVOLUTIONS = conv.CONVOLUTIONS | {sparse.SPARSE_CONV2D}
 #: A processor that is busy makes so many multiply-adds in the time that one float32 takes to be
-#: read and written: 50 to 60 of them a nanosecond on a core, and 5 to 10 GB/s.
-MULTIPLY_ADDS = 32
+#: read and written: 50 to 60 of them a nanosecond on a core, and 5 to 10 GB/s. With sparse weights
+#: it makes half as many.
+MULTIPLY_ADDS = {**dict.fromkeys(conv.CONVOLUTIONS, 32), sparse.SPARSE_CONV2D: 16}
 #: The dearest convolution that is made again, and all that leads to a value from what is kept.
 DEAREST, MOST_PASSES = 2, 4
 #: Fewer bytes stay in a core's nearest cache anyway, and a call costs more than they are worth.
@@ -117,9 +117,9 @@ def _passes(node: Node) -> float | None:
     """How long a node takes, in passes over its output; None: it is dear."""
     if is_step(node) or node.op in (CHAIN, BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD):
         return 1
-    if node.op not in CONVOLUTIONS:
+    if node.op not in MULTIPLY_ADDS:
         return None
-    passes = node.op.flops(node) / (2 * MULTIPLY_ADDS * max(node.outputs[0].size, 1))
+    passes = node.op.flops(node) / (2 * MULTIPLY_ADDS[node.op] * max(node.outputs[0].size, 1))
     return max(1, passes) if passes <= DEAREST else None
 
 
@@ -136,7 +136,7 @@ def _masks(graph: Graph) -> dict[Value, Format]:
 
 def _sources(node: Node) -> list[Value]:
     """What a node reads that is not small beside what it makes."""
-    if node.op in CONVOLUTIONS:
+    if node.op in MULTIPLY_ADDS:
         return [base_of(node.inputs[0])]
     return [v for v in map(base_of, node.inputs) if v.nbytes >= node.outputs[0].nbytes]
 
