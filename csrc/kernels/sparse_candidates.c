@@ -1,60 +1,16 @@
-/* sparse_conv2d_candidates_f32: the zeros of a layer with the largest gradients, one output channel at a time. */
+/* sparse_conv2d_candidates_f32: the zeros of a layer with the largest gradients, some output channels at a time. */
 #include "sparse.h"
 
-/* The points of the grid along one axis that a tap reads inside of the image. */
-typedef struct { int64_t first, end; } grid_range;
+enum { GRADIENT_FLOATS = 1 << 17 }; /* of the channels that are worked on together, about */
 
-static grid_range inside(int64_t origin, int64_t step, int64_t size, int64_t grid)
+static int64_t row_width(const tge_conv2d_params *p) { return p->c * p->r * p->s; }
+
+/* The layer's convolution with output channels [k, k + so many] alone. */
+static tge_conv2d_params some_outputs(const tge_conv2d_params *p, int64_t k)
 {
-    grid_range r = {origin < 0 ? ceil_div(-origin, step) : 0, origin < size ? min_i64((size - 1 - origin) / step + 1, grid) : 0};
-    r.end = max_i64(r.first, r.end);
-    return r;
-}
-
-typedef struct {
-    const tge_sparse_candidates_params *p;
-    const float *image, *gy; /* gy of the output channel */
-    float *score;            /* of its columns */
-    int64_t channels_in_chunk;
-} candidates_job;
-
-/* The gradient of one weight. */
-static float gradient_of(const tge_conv2d_params *p, const float *image, const float *gy, int64_t top, int64_t left, int joined)
-{
-    grid_range rows = inside(top, p->stride_h, p->h, p->p), columns = inside(left, p->stride_w, p->w, p->q);
-    int64_t width = columns.end - columns.first;
-    if (joined) { /* a plane is read as it lies */
-        width *= p->p;
-        rows.end = 1;
-    }
-    vf sums = {0};
-    for (int64_t n = 0; n < p->n; n++)
-        for (int64_t i = rows.first; i < rows.end; i++) {
-            const float *x = image + n * p->x_n_stride + (i * p->stride_h + top) * p->w + columns.first * p->stride_w + left;
-            const float *g = gy + n * p->y_n_stride + i * p->q + columns.first;
-            for (int64_t j = 0; j < width; j += VL) {
-                const int64_t lanes = width - j;
-                sums = vfma(vload_strided(x + j * p->stride_w, p->stride_w, lanes), vload_upto(g + j, lanes), sums);
-            }
-        }
-    float sum = 0;
-    for (int lane = 0; lane < VL; lane++)
-        sum += sums[lane];
-    return sum;
-}
-
-static void score_chunk(void *context, int64_t chunk)
-{
-    const candidates_job *job = context;
-    const tge_conv2d_params *p = &job->p->layer.conv;
-    const int joined = p->r * p->s == 1 && p->stride_h == 1 && p->stride_w == 1 && p->pad_h == 0 && p->pad_w == 0;
-    const int64_t last = min_i64((chunk + 1) * job->channels_in_chunk, p->c);
-    for (int64_t c = chunk * job->channels_in_chunk; c < last; c++)
-        for (int64_t tap = 0; tap < p->r * p->s; tap++) {
-            const int64_t top = tap / p->s * p->dilation_h - p->pad_h, left = tap % p->s * p->dilation_w - p->pad_w;
-            const float g = gradient_of(p, job->image + c * p->x_c_stride, job->gy, top, left, joined);
-            job->score[c * p->r * p->s + tap] = g < 0 ? -g : g;
-        }
+    tge_conv2d_params some = *p;
+    some.k = min_i64(max_i64(GRADIENT_FLOATS / max_i64(row_width(p), 1), 1), p->k - k);
+    return some;
 }
 
 /* ---- a heap of the best so far, the last of them at the root ---- */
@@ -116,33 +72,61 @@ static void sort_heap(const candidate_heap *h)
     }
 }
 
+/* ---- workspace: gradients, scores of the heap, what the dense gradient wants ---- */
+
+static int64_t whole_lines(int64_t floats) { return ceil_div(floats, 16) * 16; }
+
 static int64_t sparse_conv2d_candidates_f32_workspace(const void *params, int32_t threads)
 {
     const tge_sparse_candidates_params *p = params;
-    const tge_conv2d_params *conv = &p->layer.conv;
-    (void)threads;
-    return (conv->c * conv->r * conv->s + p->count) * (int64_t)sizeof(float);
+    const tge_conv2d_params *all = &p->layer.conv, first = some_outputs(all, 0);
+    if (all->k == 0)
+        return 0;
+    const tge_conv2d_params last = some_outputs(all, (all->k - 1) / first.k * first.k);
+    const int64_t dense = max_i64(conv2d_backward_weights_f32_workspace(&first, threads), conv2d_backward_weights_f32_workspace(&last, threads));
+    return (whole_lines(first.k * row_width(all)) + whole_lines(p->count)) * (int64_t)sizeof(float) + dense;
+}
+
+/* Offer the zeros of an output channel, whose gradients are given. */
+static void offer_channel(candidate_heap *heap, const tge_sparse_candidates_params *p, const sparse_layer *layer, int64_t k, const float *gradient)
+{
+    const int64_t width = row_width(&p->layer.conv), segments = p->layer.segments;
+    int64_t column = 0;
+    for (int64_t segment = 0; segment < segments; segment++) {
+        const int32_t *row = layer->rows + k * segments + segment;
+        const int64_t end = min_i64((segment + 1) * 65536, width);
+        for (int64_t at = row[0]; at <= row[1]; at++) {
+            const int64_t nonzero = at < row[1] ? segment * 65536 + layer->columns[at] : end;
+            for (; column < nonzero; column++) {
+                const float score = gradient[column] < 0 ? -gradient[column] : gradient[column];
+                if (score >= 0)
+                    add_candidate(heap, p->count, score, (int32_t)(k * width + column));
+            }
+            column = min_i64(nonzero + 1, end);
+        }
+    }
 }
 
 static int64_t sparse_conv2d_candidates_f32(void *const *operand, const void *params)
 {
     const tge_sparse_candidates_params *p = params;
-    const tge_conv2d_params *conv = &p->layer.conv;
-    const sparse_layer layer = sparse_layer_of(&p->layer, operand[3], operand[4]);
-    const int64_t width = conv->c * conv->r * conv->s, work = conv->n * conv->p * conv->q * conv->r * conv->s;
-    float *score = operand[5];
-    candidate_heap heap = {score + width, operand[0], 0};
-    candidates_job job = {p, operand[1], operand[2], score, max_i64(1, CHUNK / max_i64(1, work))};
-    for (int64_t k = 0; k < conv->k && p->count > 0; k++) {
-        job.gy = (const float *)operand[2] + k * conv->y_c_stride;
-        tge_parallel(ceil_div(conv->c, job.channels_in_chunk), score_chunk, &job);
-        int64_t at = layer.rows[k * p->layer.segments];
-        for (int64_t segment = 0; segment < p->layer.segments; segment++)
-            for (; at < layer.rows[k * p->layer.segments + segment + 1]; at++)
-                score[segment * 65536 + layer.columns[at]] = -1; /* there is no lower one */
-        for (int64_t column = 0; column < width; column++)
-            if (score[column] >= 0)
-                add_candidate(&heap, p->count, score[column], (int32_t)(k * width + column));
+    const tge_conv2d_params *all = &p->layer.conv;
+    if (p->count == 0)
+        return 0;
+    candidate_heap heap = {.element = operand[0]};
+    if (all->k > 0 && row_width(all) > 0) {
+        const sparse_layer layer = sparse_layer_of(&p->layer, operand[3], operand[4]);
+        const int64_t block = some_outputs(all, 0).k * row_width(all);
+        float *gradient = operand[5], *dense = gradient + whole_lines(block) + whole_lines(p->count);
+        heap.score = gradient + whole_lines(block);
+        tge_conv2d_params some;
+        for (int64_t k = 0; k < all->k; k += some.k) {
+            some = some_outputs(all, k);
+            float *gy = (float *)operand[2] + k * all->y_c_stride;
+            conv2d_backward_weights_f32((void *[]){gradient, operand[1], gy, dense}, &some);
+            for (int64_t i = 0; i < some.k; i++)
+                offer_channel(&heap, p, &layer, k + i, gradient + i * row_width(all));
+        }
     }
     sort_heap(&heap);
     for (int64_t i = heap.size; i < p->count; i++)
