@@ -36,13 +36,16 @@ static int64_t chunk_output(const sparse_weights_job *job, int64_t chunk)
 static void start_chunk(void *context, int64_t chunk)
 {
     const sparse_weights_job *job = context;
+    const uint16_t *columns = job->layer.columns;
     const int64_t outputs = job->p->k, last = chunk_output(job, chunk + 1);
     for (int64_t k = chunk_output(job, chunk); k < last; k++)
         for (int64_t segment = 0; segment < job->segments; segment++) {
             const int32_t *row = job->layer.rows + k * job->segments + segment;
             int32_t *start = job->starts + segment * (job->blocks + 1) * outputs + k, at = row[0];
             for (int64_t block = 0; block <= job->blocks; block++, start += outputs) {
-                while (at < row[1] && job->layer.columns[at] < block * job->block)
+                while (at + 8 <= row[1] && columns[at + 7] < block * job->block)
+                    at += 8;
+                while (at < row[1] && columns[at] < block * job->block)
                     at++;
                 *start = at;
             }
@@ -64,14 +67,52 @@ static void fill_chunk(void *context, int64_t chunk)
         fill_gy(job, max_i64(first - channels, 0), end - channels, scratch);
 }
 
-static void pass_blocks(const sparse_weights_job *job, tile_pass t, void (*pass)(const tile_pass *, pending_sums *), pending_sums *pending)
+static void pass_blocks(const sparse_weights_job *job, tile_pass t, int64_t height, int64_t width, pending_sums *pending)
 {
+    const float *next_x = t.next_x;
     for (int64_t segment = 0; segment < job->segments; segment++) {
         t.offset = job->offset + segment * 65536;
         for (int64_t block = 0; block < job->blocks; block++) {
             t.starts = job->starts + (segment * (job->blocks + 1) + block) * job->p->k;
             t.ends = t.starts + job->p->k;
-            pass(&t, pending);
+            if (next_x) { /* planes: a column is a channel */
+                const int64_t channel = segment * 65536 + block * job->block;
+                t.next_x = next_x + channel * t.x_channel;
+                t.channels = max_i64(min_i64(job->p->c - channel, job->block), 0);
+            }
+            passes[height - 1][width - 1](&t, pending);
+            t.next_gy = NULL;
+        }
+    }
+}
+
+static void pass_plane(const sparse_weights_job *job, tile_pass t, int64_t unit, pending_sums *pending)
+{
+    const tge_conv2d_params *p = job->p;
+    const int64_t width = unit_width(job, unit, 0);
+    t.x = job->image + plane_start(job, unit, p->x_n_stride);
+    t.gy = job->gy + plane_start(job, unit, p->y_n_stride);
+    t.x_row = width * WIDE;
+    t.gy_output = p->y_c_stride;
+    if (unit + 1 < job->units) {
+        t.next_x = job->image + plane_start(job, unit + 1, p->x_n_stride);
+        t.next_gy = job->gy + plane_start(job, unit + 1, p->y_n_stride);
+    }
+    pass_blocks(job, t, job->height, width, pending);
+}
+
+static void pass_unit(const sparse_weights_job *job, tile_pass t, int64_t unit, pending_sums *pending)
+{
+    const int64_t i = unit - job->first_unit, rows = unit_rows(job, unit);
+    t.gy = job->gy_lines + i * job->gy_unit;
+    for (int64_t strip = 0; strip < job->strips; strip++) {
+        const int64_t width = unit_width(job, unit, strip);
+        for (int64_t tile = 0; tile < row_tiles(job, rows); tile++) {
+            const int64_t row = tile_row(job, rows, tile), height = tile_row(job, rows, tile + 1) - row;
+            t.x = job->x_lines + i * job->x_unit + strip * job->x_strip + row * job->x_row;
+            t.gy_output = height * width * WIDE;
+            pass_blocks(job, t, height, width, pending);
+            t.gy += job->p->k * t.gy_output;
         }
     }
 }
@@ -80,22 +121,14 @@ static void sum_chunk(void *context, int64_t chunk)
 {
     const sparse_weights_job *job = context;
     pending_sums pending = {0};
-    tile_pass t = {.x_row = job->x_row, .columns = job->layer.columns, .g = job->g};
+    tile_pass t = {.x_row = job->x_row, .columns = job->layer.columns, .g = job->g, .x_channel = job->x_channel};
     t.first = chunk_output(job, chunk);
     t.end = chunk_output(job, chunk + 1);
-    for (int64_t unit = job->first_unit; unit < job->end_unit; unit++) {
-        const int64_t i = unit - job->first_unit, rows = unit_rows(job, unit);
-        t.gy = job->gy_lines + i * job->gy_unit;
-        for (int64_t strip = 0; strip < job->strips; strip++) {
-            const int64_t width = unit_width(job, unit, strip);
-            for (int64_t tile = 0; tile < row_tiles(job, rows); tile++) {
-                const int64_t row = tile_row(job, rows, tile), height = tile_row(job, rows, tile + 1) - row;
-                t.x = job->x_lines + i * job->x_unit + strip * job->x_strip + row * job->x_row;
-                pass_blocks(job, t, passes[height - 1][width - 1], &pending);
-                t.gy += job->p->k * height * width * WIDE;
-            }
-        }
-    }
+    for (int64_t unit = job->first_unit; unit < job->end_unit; unit++)
+        if (job->kind == PLANE_LINES)
+            pass_plane(job, t, unit, &pending);
+        else
+            pass_unit(job, t, unit, &pending);
     add_pending(job->g, &pending);
 }
 
@@ -114,7 +147,8 @@ static void add_weights(void *const *operand, void *const *inputs, const sparse_
     tge_parallel(job.chunks, start_chunk, &job);
     for (job.first_unit = 0; job.first_unit < job.units; job.first_unit = job.end_unit) {
         job.end_unit = min_i64(job.first_unit + job.depth, job.units);
-        tge_parallel(CHUNKS, fill_chunk, &job);
+        if (job.kind != PLANE_LINES)
+            tge_parallel(CHUNKS, fill_chunk, &job);
         tge_parallel(job.chunks, sum_chunk, &job);
     }
 }

@@ -4,7 +4,7 @@
  * make a line, and no two lanes of a line are ever added before the end of a tile of lines. Both operands are copied into lines first, a part
  * of the points at a time (a unit), for all channels and outputs at once:
  *
- * - a window of one place: consecutive points of the grid, samples joined;
+ * - a window of one place: consecutive points of the grid, samples joined; planes of whole lines are read as they lie;
  * - a fully connected layer: sixteen samples, which is a transposition;
  * - any other window: one point of sixteen samples (or of parts of samples, where there are fewer), so that what a tap reads is always whole
  *   lines of a padded copy, as window.h's slab has them, whatever stride, padding and dilation are.
@@ -24,10 +24,11 @@ enum {
     POINT_ROWS = 2,       /* of a tile of consecutive points */
     CACHED_LINES = 700,   /* of 64 bytes, of a block: some more than the first-level cache, since most loads are of lines just loaded */
     UNIT_FLOATS = 1 << 19, /* of all lines that lie packed at once, about */
+    PLANE_FLOATS = 1 << 17, /* of those that all chunks read before the next: half of the second-level cache */
     SHARED_ROWS = 32,      /* outputs of a chunk, at least: for so many it is worth bringing a block into the cache */
 };
 
-typedef enum { POINT_LINES, SAMPLE_LINES, WINDOW_LINES } line_kind;
+typedef enum { PLANE_LINES, POINT_LINES, SAMPLE_LINES, WINDOW_LINES } line_kind;
 
 typedef struct {
     sparse_layer layer;
@@ -37,6 +38,7 @@ typedef struct {
     int64_t columns, segments; /* of a row */
 
     int64_t lines, units; /* lines of a row of all points, but for windows */
+    int64_t plane_units;  /* units of a plane that is read as it lies */
     int64_t height;       /* of a tile, at most */
 
     /* Windows: a sample is cut into parts, a part into bands, a band into strips as wide as a tile. */
@@ -70,6 +72,20 @@ static void cut_lines(sparse_weights_job *job)
     job->strips = 1;
     job->x_strip = job->x_unit = job->p->c * job->x_channel;
     job->gy_unit = job->p->k * job->x_channel;
+}
+
+/* Of planes that are read as they lie: rows of a tile have the same width. */
+static void cut_planes(sparse_weights_job *job)
+{
+    const tge_conv2d_params *p = job->p;
+    const int64_t lines = p->p * p->q / WIDE;
+    job->height = lines > TILE_WIDTH_LINES && lines % POINT_ROWS == 0 ? POINT_ROWS : 1;
+    job->lines = lines / job->height;
+    job->plane_units = ceil_div(job->lines, TILE_WIDTH_LINES);
+    job->units = p->n * job->plane_units;
+    job->strips = 1;
+    job->x_channel = p->x_c_stride;
+    job->depth = max_i64(PLANE_FLOATS / ((p->c + p->k) * job->height * ceil_div(job->lines, job->plane_units) * WIDE), 1);
 }
 
 /* As many parts of a sample as fill the lanes best. */
@@ -109,6 +125,8 @@ static void cut_window(sparse_weights_job *job)
 /* Lines of a channel that a tile reads. */
 static int64_t tile_lines(const sparse_weights_job *job)
 {
+    if (job->kind == PLANE_LINES)
+        return job->height * ceil_div(job->lines, job->plane_units);
     if (job->kind != WINDOW_LINES)
         return job->x_channel / WIDE;
     const axis *h = &job->window.h;
@@ -133,12 +151,17 @@ static sparse_weights_job cut_sparse_weights(const tge_sparse_conv2d_params *par
     if (job.columns == 0 || p->n * p->p * p->q == 0)
         return job;
     const int connected = is_plain(&job.window) && p->h * p->w == 1 && p->x_c_stride == 1 && p->y_c_stride == 1;
-    job.kind = tap_count(&job.window) > 1 ? WINDOW_LINES : connected ? SAMPLE_LINES : POINT_LINES;
+    const int whole = is_plain(&job.window) && p->h * p->w % WIDE == 0 && job.columns * p->x_c_stride <= INT32_MAX;
+    job.kind = tap_count(&job.window) > 1 ? WINDOW_LINES : connected ? SAMPLE_LINES : whole ? PLANE_LINES : POINT_LINES;
     if (job.kind == WINDOW_LINES)
         cut_window(&job);
+    else if (job.kind == PLANE_LINES)
+        cut_planes(&job);
     else
         cut_lines(&job);
-    job.depth = min_i64(max_i64(UNIT_FLOATS / max_i64(job.x_unit + job.gy_unit, 1), 1), job.units);
+    if (job.kind != PLANE_LINES)
+        job.depth = max_i64(UNIT_FLOATS / max_i64(job.x_unit + job.gy_unit, 1), 1);
+    job.depth = min_i64(job.depth, job.units);
 
     int64_t channels = max_i64(CACHED_LINES / tile_lines(&job), 1);
     job.block = even_block(min_i64(job.columns, 65536), channels * tap_count(&job.window), 1);
@@ -170,8 +193,15 @@ static void share_workspace(sparse_weights_job *job, void *workspace)
 
 /* ---- what a unit is ---- */
 
-/* Lines [first, end) of the points. */
+/* Lines [first, end) of the points, or of one plane. */
 static inline int64_t unit_line(const sparse_weights_job *job, int64_t unit) { return unit * job->lines / job->units; }
+static inline int64_t plane_line(const sparse_weights_job *job, int64_t unit) { return unit * job->lines / job->plane_units; }
+
+/* Where a unit begins in the first plane of an image. */
+static inline int64_t plane_start(const sparse_weights_job *job, int64_t unit, int64_t n_stride)
+{
+    return unit / job->plane_units * n_stride + plane_line(job, unit % job->plane_units) * job->height * WIDE;
+}
 
 /* Grid rows [first, end) of each part of samples, and columns [first, end) of a strip. */
 static inline int64_t band_row(const sparse_weights_job *job, int64_t band) { return band * job->part_rows / job->bands; }
@@ -189,6 +219,8 @@ static inline int64_t unit_width(const sparse_weights_job *job, int64_t unit, in
 {
     if (job->kind == WINDOW_LINES)
         return strip_column(job, strip + 1) - strip_column(job, strip);
+    if (job->kind == PLANE_LINES)
+        return plane_line(job, unit % job->plane_units + 1) - plane_line(job, unit % job->plane_units);
     return unit_line(job, unit + 1) - unit_line(job, unit);
 }
 

@@ -31,11 +31,15 @@ static void add_pending(float *g, pending_sums *pending)
 /* A tile of x and gy, a block of columns, and the outputs whose rows pass. */
 typedef struct {
     const float *x, *gy; /* of the first channel and output */
-    int64_t x_row;
+    int64_t x_row, gy_output;
     int64_t first, end; /* outputs */
     const int32_t *offset, *starts, *ends;
     const uint16_t *columns;
     float *g;
+
+    /* What the next tile reads of the block's channels and, beside the first block, of the outputs; NULL where nothing is to be fetched. */
+    const float *next_x, *next_gy;
+    int64_t channels, x_channel;
 } tile_pass;
 
 /* Pend the sums over the tile of gy times what each of the non-zeros [at, at + count) reads. The sum of a lane has one order, however many
@@ -65,6 +69,23 @@ ALWAYS_INLINE void pend_dots(int height, int width, const tile_pass *t, const fl
     pending->count += count;
 }
 
+static inline void fetch_lines(const float *from, int64_t lines)
+{
+    for (int64_t i = 0; i < lines; i++)
+        __builtin_prefetch(from + i * WIDE, 0, 2);
+}
+
+/* Each output fetches its share. */
+static inline void fetch_next(const tile_pass *t, int64_t k, int64_t lines)
+{
+    const int64_t i = k - t->first, outputs = t->end - t->first;
+    if (t->next_gy)
+        fetch_lines(t->next_gy + k * t->gy_output, lines);
+    if (t->next_x)
+        for (int64_t c = i * t->channels / outputs; c < (i + 1) * t->channels / outputs; c++)
+            fetch_lines(t->next_x + c * t->x_channel, lines);
+}
+
 ALWAYS_INLINE void pass_of(int height, int width, const tile_pass *pass, pending_sums *pending)
 {
     const tile_pass t = *pass;
@@ -72,11 +93,12 @@ ALWAYS_INLINE void pass_of(int height, int width, const tile_pass *pass, pending
         const int64_t next = t.starts[min_i64(k + 2, t.end - 1)];
         __builtin_prefetch(t.columns + next, 0, 3);
         __builtin_prefetch(t.g + next, 1, 3);
+        fetch_next(&t, k, height * width);
         for (int64_t at = t.starts[k], count; at < t.ends[k]; at += count) {
             if (pending->count == PENDING)
                 add_pending(t.g, pending);
             count = min_i64(t.ends[k] - at, PENDING - pending->count);
-            pend_dots(height, width, &t, t.gy + k * height * width * WIDE, at, count, pending);
+            pend_dots(height, width, &t, t.gy + k * t.gy_output, at, count, pending);
         }
     }
 }

@@ -77,6 +77,8 @@ CASES = {
     "bands": geometry(16, 40, 70, (21, 20), (3, 3), pad=(1, 1)),
     "strips of 9 / 2": geometry(2, 5, 6, (40, 9), (2, 2), pad=(1, 0)),
     "linear, many samples": geometry(150, 20, 33, (1, 1), (1, 1)),
+    "planes of whole lines": geometry(3, 60, 70, (12, 24), (1, 1)),
+    "planes of odd lines": geometry(2, 70, 40, (12, 12), (1, 1)),
     "units that do not fit at once": geometry(16, 200, 300, (17, 17), (1, 1)),
     "one weight": geometry(5, 1, 1, (9, 9), (1, 1)),
 }
