@@ -42,13 +42,14 @@ static void start_chunk(void *context, int64_t chunk)
         for (int64_t segment = 0; segment < job->segments; segment++) {
             const int32_t *row = job->layer.rows + k * job->segments + segment;
             int32_t *start = job->starts + segment * (job->blocks + 1) * outputs + k, at = row[0];
-            for (int64_t block = 0; block <= job->blocks; block++, start += outputs) {
+            for (int64_t block = 0; block < job->blocks; block++, start += outputs) {
                 while (at + 8 <= row[1] && columns[at + 7] < block * job->block)
                     at += 8;
                 while (at < row[1] && columns[at] < block * job->block)
                     at++;
                 *start = at;
             }
+            *start = row[1];
         }
 }
 

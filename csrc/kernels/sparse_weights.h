@@ -25,7 +25,7 @@ enum {
     CACHED_LINES = 700,   /* of 64 bytes, of a block: some more than the first-level cache, since most loads are of lines just loaded */
     UNIT_FLOATS = 1 << 19, /* of all lines that lie packed at once, about */
     PLANE_FLOATS = 1 << 17, /* of those that all chunks read before the next: half of the second-level cache */
-    SHARED_ROWS = 32,      /* outputs of a chunk, at least: for so many it is worth bringing a block into the cache */
+    SHARED_ROWS = 64,      /* outputs of a chunk, about: for so many it is worth bringing a block into the cache */
 };
 
 typedef enum { PLANE_LINES, POINT_LINES, SAMPLE_LINES, WINDOW_LINES } line_kind;
@@ -166,7 +166,7 @@ static sparse_weights_job cut_sparse_weights(const tge_sparse_conv2d_params *par
     int64_t channels = max_i64(CACHED_LINES / tile_lines(&job), 1);
     job.block = even_block(min_i64(job.columns, 65536), channels * tap_count(&job.window), 1);
     job.blocks = ceil_div(min_i64(job.columns, 65536), job.block);
-    job.chunks = min_i64(max_i64(p->k / SHARED_ROWS, 1), CHUNKS);
+    job.chunks = min_i64(max_i64(p->k / SHARED_ROWS, 2), CHUNKS);
     return job;
 }
 
@@ -204,15 +204,15 @@ static inline int64_t plane_start(const sparse_weights_job *job, int64_t unit, i
 }
 
 /* Grid rows [first, end) of each part of samples, and columns [first, end) of a strip. */
-static inline int64_t band_row(const sparse_weights_job *job, int64_t band) { return band * job->part_rows / job->bands; }
+static inline int64_t band_row(const sparse_weights_job *job, int64_t i) { return i * job->part_rows / job->bands; }
 static inline int64_t strip_column(const sparse_weights_job *job, int64_t strip) { return strip * job->p->q / job->strips; }
 
 static inline int64_t unit_rows(const sparse_weights_job *job, int64_t unit)
 {
     if (job->kind != WINDOW_LINES)
         return job->height;
-    int64_t band = unit % job->bands;
-    return band_row(job, band + 1) - band_row(job, band);
+    const int64_t i = unit % job->bands;
+    return band_row(job, i + 1) - band_row(job, i);
 }
 
 static inline int64_t unit_width(const sparse_weights_job *job, int64_t unit, int64_t strip)
