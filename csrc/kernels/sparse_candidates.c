@@ -1,7 +1,7 @@
 /* sparse_conv2d_candidates_f32: the zeros of a layer with the largest gradients, some output channels at a time. */
 #include "sparse.h"
 
-enum { GRADIENT_FLOATS = 1 << 17 }; /* of the channels that are worked on together, about */
+enum { GRADIENT_FLOATS = 1 << 15 }; /* of the channels that are worked on together, about */
 
 static int64_t row_width(const tge_conv2d_params *p) { return p->c * p->r * p->s; }
 

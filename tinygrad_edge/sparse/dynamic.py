@@ -219,7 +219,11 @@ class DynamicSparsity:
         keep = {}
         for name, magnitudes in self.magnitudes().items():
             keep[name] = np.ones(len(magnitudes), bool)
-            keep[name][np.argsort(magnitudes, kind="stable")[: pruned[name]]] = False
+            if count := pruned[name]:
+                last = np.partition(magnitudes, count - 1)[count - 1]
+                below = magnitudes < last
+                equal = np.flatnonzero(magnitudes == last)[: count - np.count_nonzero(below)]
+                keep[name][below] = keep[name][equal] = False
         return keep
 
     def free(self, keep: Mapping[str, np.ndarray]) -> Counts:

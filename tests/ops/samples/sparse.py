@@ -200,6 +200,12 @@ ROWS = {
                 **_WIDE_COUNTED,
                 count=70_000,
             ),
+            sample(  # two channels at a time, and the third
+                f32(1, 12_000, 1, 1).round(),
+                np.array([[[[1]], [[-2]], [[2]]]], np.float32),
+                *pool(np.arange(36_000).reshape(3, 12_000, 1, 1) % 5 == 0),
+                **{**_WIDE_COUNTED, "weight_shape": (3, 12_000, 1, 1), "count": 999},
+            ),
         ),
         bounds.equal,
         by=(),
