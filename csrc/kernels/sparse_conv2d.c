@@ -54,7 +54,7 @@ static void sparse_correlate(correlation *c, void *const *operand, const tge_spa
     index_job index = {.layer = &layer, .p = c, .cut = &job.cut, .index = &job.index, .values = operand[2]};
     if (transposed) {
         turned_column *turned = (turned_column *)(workspace + at.turned);
-        turn_columns(turned, &p->conv, c);
+        turn_columns(turned, &index, &p->conv);
         index.turned = turned;
         job.index.values = index.turned_values = (float *)(workspace + at.values);
         job.index.columns = index.turned_columns = (uint16_t *)(workspace + at.columns);

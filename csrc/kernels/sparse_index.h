@@ -4,8 +4,9 @@
 
 #include "sparse_product.h"
 
-/* What a column of the weights is in the transposition: the output, and the tap of the reversed window (-1: not one of its taps). */
-typedef struct { int32_t output, tap; } turned_column;
+/* What a column of the weights is in the transposition: the output's stretch in the first block, and the tap of the reversed window
+ * (-1: not one of its taps). */
+typedef struct { int32_t stretch, tap; } turned_column;
 
 typedef struct {
     const sparse_layer *layer;
@@ -67,13 +68,15 @@ static void index_layer(const index_job *job)
 
 /* ---- transposed ---- */
 
-static void turn_columns(turned_column *turned, const tge_conv2d_params *p, const correlation *b)
+static void turn_columns(turned_column *turned, const index_job *job, const tge_conv2d_params *p)
 {
+    const correlation *b = job->p;
     const axis *h = &b->window.h, *w = &b->window.w;
     const int64_t taps = p->r * p->s;
     for (int64_t c = 0; c < p->c; c++) {
+        const int32_t first = (int32_t)(stretch_of(job, 0, c) - job->index->stretches);
         for (int64_t tap = 0; tap < taps; tap++)
-            turned[c * taps + tap] = (turned_column){(int32_t)c, -1};
+            turned[c * taps + tap] = (turned_column){first, -1};
         for (int64_t i = 0; i < h->taps; i++)
             for (int64_t j = 0; j < w->taps; j++)
                 turned[c * taps + b->w_start + i * b->w_tap_h + j * b->w_tap_w].tap = (int32_t)(i * w->taps + j);
@@ -86,6 +89,7 @@ ALWAYS_INLINE void turn_block(const index_job *job, int64_t block, int put)
     const sparse_cut *cut = job->cut;
     const int64_t segments = job->layer->p->segments, taps = tap_count(&job->p->window);
     const int64_t start = block_start(cut, block), end = block_end(cut, block);
+    stretch *stretches = job->index->stretches + block * cut->part;
     if (start == end)
         return;
     for (int64_t k = start / taps; k <= (end - 1) / taps; k++)
@@ -97,7 +101,7 @@ ALWAYS_INLINE void turn_block(const index_job *job, int64_t block, int put)
                 const int64_t column = k * taps + to.tap;
                 if (to.tap < 0 || column < start || column >= end)
                     continue;
-                stretch *s = stretch_of(job, block, to.output);
+                stretch *s = stretches + to.stretch;
                 if (put) {
                     job->turned_values[s->begin] = job->values[at];
                     job->turned_columns[s->begin++] = (uint16_t)column;
