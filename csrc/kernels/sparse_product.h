@@ -308,8 +308,7 @@ static void add_block(block_product b, int64_t units)
         switch (min_i64(units, MOST)) {
         case 1: add_units(1, &b); break;
         case 2: add_units(2, &b); break;
-#if !defined(TGE_AVX512) && !defined(TGE_AVX2) && !defined(TGE_NEON)
-#else
+#if defined(TGE_AVX512) || defined(TGE_AVX2) || defined(TGE_NEON)
         case 3: add_units(3, &b); break;
         case 4: add_units(4, &b); break;
 #endif
