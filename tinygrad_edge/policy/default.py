@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, ancestors, base_of
-from ..ops import conv, sparse
 from ..ops.chain import CHAIN, is_step
+from ..ops.conv import CONVOLUTIONS
 from ..ops.norm import BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD
+from ..ops.sparse import SPARSE_CONV2D
 from ..ops.update import UPDATES
 from ..plan.ledger import megabytes
 from .formats import Format, Mask, backward_readers, bitmask
@@ -20,9 +22,8 @@ from .select import SMALL, crossing
 __all__ = ["Default"]
 
 #: A processor that is busy makes so many multiply-adds in the time that one float32 takes to be
-#: read and written: 50 to 60 of them a nanosecond on a core, and 5 to 10 GB/s. With sparse weights
-#: it makes half as many.
-MULTIPLY_ADDS = {**dict.fromkeys(conv.CONVOLUTIONS, 32), sparse.SPARSE_CONV2D: 16}
+#: read and written: 50 to 60 of them a nanosecond on a core, and 5 to 10 GB/s.
+MULTIPLY_ADDS = 32
 #: The dearest convolution that is made again, and all that leads to a value from what is kept.
 DEAREST, MOST_PASSES = 2, 4
 #: Fewer bytes stay in a core's nearest cache anyway, and a call costs more than they are worth.
@@ -117,9 +118,13 @@ def _passes(node: Node) -> float | None:
     """How long a node takes, in passes over its output; None: it is dear."""
     if is_step(node) or node.op in (CHAIN, BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD):
         return 1
-    if node.op not in MULTIPLY_ADDS:
+    if node.op is SPARSE_CONV2D:  # fewer products, but each takes longer: judged as if dense
+        products = math.prod(node.attrs["weight_shape"][1:])
+    elif node.op in CONVOLUTIONS:
+        products = node.op.flops(node) // (2 * max(node.outputs[0].size, 1))
+    else:
         return None
-    passes = node.op.flops(node) / (2 * MULTIPLY_ADDS[node.op] * max(node.outputs[0].size, 1))
+    passes = products / MULTIPLY_ADDS
     return max(1, passes) if passes <= DEAREST else None
 
 
@@ -136,7 +141,7 @@ def _masks(graph: Graph) -> dict[Value, Format]:
 
 def _sources(node: Node) -> list[Value]:
     """What a node reads that is not small beside what it makes."""
-    if node.op in MULTIPLY_ADDS:
+    if node.op is SPARSE_CONV2D or node.op in CONVOLUTIONS:
         return [base_of(node.inputs[0])]
     return [v for v in map(base_of, node.inputs) if v.nbytes >= node.outputs[0].nbytes]
 
