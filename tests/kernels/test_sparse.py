@@ -138,11 +138,10 @@ LARGE = {
 
 
 @every_kernel
-@both_layouts
 @pytest.mark.parametrize("density", [0.05, 0.4])
 @pytest.mark.parametrize("name", LARGE)
-def test_sparse_conv2d_across_blocks(isa, kernel, layout, density, name):
-    check(kernel, LARGE[name], layout, density)
+def test_sparse_conv2d_across_blocks(isa, kernel, density, name):
+    check(kernel, LARGE[name], "NCHW", density)
 
 
 @every_kernel

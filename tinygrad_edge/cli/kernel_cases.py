@@ -12,7 +12,8 @@ from .. import nn, ops, optim, trace
 from ..dtypes import float64, int32, uint32
 from ..generator import Generator
 from ..gradients import grad
-from ..graph import Value
+from ..graph import Value, emit
+from ..ops.sparse import WEIGHTS, candidates
 from ..tensor import Tensor, apply
 
 __all__ = ["CASES", "UNMEASURED", "Case"]
@@ -46,6 +47,20 @@ def _below(high: int, *shape: int) -> Draw:
     return lambda rng: rng.integers(0, high, shape, np.int32)
 
 
+# A tenth of 256 x 256 weights as compressed rows: equally many in each.
+_CHANNELS, _NONZEROS = 256, 26
+
+
+def _columns(rng: np.random.Generator) -> np.ndarray:
+    # An odd step meets no column twice.
+    columns = np.arange(_CHANNELS)[:, None] * 37 + np.arange(_NONZEROS) * 93
+    return np.sort(columns % _CHANNELS, axis=1).astype(np.uint16).reshape(-1)
+
+
+def _rows(rng: np.random.Generator) -> np.ndarray:
+    return np.arange(_CHANNELS + 1, dtype=np.int32) * _NONZEROS
+
+
 # Of these no cache holds a few, and the time of a call is that of memory.
 _ROW = _floats(1 << 23)
 _ROWS = _floats(1 << 13, 1 << 10)
@@ -72,6 +87,21 @@ def _conv(padding: int = 0, groups: int = 1, stride: int = 1) -> Callable[..., A
         return f.conv2d(x, w, stride=stride, padding=padding, groups=groups)
 
     return _gradients(forward, 0, 1)
+
+
+def _sparse_conv(x: Value, values: Value, columns: Value, rows: Value) -> Value:
+    shape = (_CHANNELS, _CHANNELS, 1, 1)
+    return ops.sparse_conv2d(x, values, columns, rows, shape, first_row=0, nonzeros=values.size)
+
+
+def _sparse_twice(x: Tensor, values: Tensor, *index: Tensor) -> Tensor:
+    """The same weights twice, so that gradients by them add up."""
+    return apply(_sparse_conv, apply(_sparse_conv, x, values, *index), values, *index)
+
+
+def _candidates(x: Value, values: Value, columns: Value, rows: Value) -> Value:
+    y = _sparse_conv(x, values, columns, rows)
+    return candidates(emit(WEIGHTS, x, y, columns, rows, **y.node.attrs), 1 << 10)
 
 
 def _norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -138,6 +168,7 @@ def _update_in_parts(gradient: Value) -> Value:
 _CONV = "conv2d_f32 conv2d_backward_data_f32 conv2d_backward_weights_f32"
 _DEPTHWISE = " ".join(f"depthwise_{name}" for name in _CONV.split())
 _FEW = _floats(1, 1 << 10)
+_SPARSE = (_floats(16, _CHANNELS, 14, 14), _floats(_CHANNELS * _NONZEROS), _columns, _rows)
 
 CASES = (
     Case("512 x 512 x 512", "matmul_f32", lambda a, b: a @ b, (_floats(512, 512),) * 2),
@@ -220,6 +251,19 @@ CASES = (
         (_IMAGES, _floats(64, 1, 3, 3)),
     ),
     Case(
+        "16 of 256 x 14 x 14, 1 x 1, 90 % sparse",
+        "sparse_conv2d_f32 sparse_conv2d_backward_data_f32 sparse_conv2d_backward_weights_f32 "
+        "sparse_conv2d_accumulate_weights_f32",
+        _gradients(_sparse_twice, 0, 1),
+        _SPARSE,
+    ),
+    Case(
+        "1024 of 256 x 256, 90 % sparse",
+        "sparse_conv2d_candidates_f32",
+        lambda *inputs: apply(_candidates, *inputs),
+        _SPARSE,
+    ),
+    Case(
         "32 of 64 x 64 x 64",
         "batch_norm_stats_f32 batch_norm_apply_f32 batch_norm_backward_f32",
         _gradients(_norm, 0, 1, 2),
@@ -264,6 +308,7 @@ CASES = (
     Case("p & q", "logical_bool", lambda a, b: (a < b) & (a < 1.0), (_ROW, _ROW)),
     Case("p ? a : b", "where_b32", lambda a, b: f.where(a < b, a, b), (_ROW, _ROW)),
     Case("to float16", "cast", lambda a: a.astype("float16"), (_ROW,)),
+    Case("to float16, if it fits", "float16_encode_f32", _on_values(ops.float16_encode), (_ROW,)),
     Case(
         "to bfloat16",
         "bfloat16_encode_f32 bfloat16_decode_f32",
