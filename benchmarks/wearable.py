@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 import tinygrad_edge as te
-from tinygrad_edge.policy import Budget, Checkpoint, Default, Microbatch, Policy, Store
+from tinygrad_edge.policy import Budget, Default, Microbatch, Policy
 
 BATCH, SPARSITY = 32, 0.8
 
@@ -32,7 +32,6 @@ class Row(NamedTuple):
 
 
 PARTS = Microbatch(2)
-FLOAT16 = [Default(), Store("float16"), Checkpoint(), PARTS]
 ROWS = (
     Row("ResNet-50", 9338, "resnet50", [Default()]),
     Row("sparse weights", 8678, "resnet50", [Default()]),
@@ -40,7 +39,6 @@ ROWS = (
     Row("+ micro-batches of 16", 1808, "resnet50", [Budget("500MB"), PARTS]),
     Row("MobileNet instead", 776, "mobilenet_v1", [Budget("180MB"), PARTS]),
     Row("patches of 32x32", 114, "mobilenet_v1_patch", [Budget("20MB"), PARTS], 32, 10),
-    Row("the same in float16", 114, "mobilenet_v1_patch", FLOAT16, 32, 10),
 )
 DENSE = (
     ROWS[0],
