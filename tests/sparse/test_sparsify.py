@@ -144,6 +144,16 @@ def test_parts_of_a_batch_hand_on_one_gradient_of_the_pool():
     assert sum(v.shape == (pool.capacity,) for v in loop.outputs) == 1
 
 
+def test_only_batch_norm_has_statistics_of_parts():
+    net = te.nn.Sequential(te.nn.Flatten(), te.nn.Linear(16 * 81, 4))
+    optimizer = te.optim.SGD(net.parameters(), 0.01)
+    pool = te.sparse.sparsify(net, 0.8, optimizer=optimizer)
+    te.sparse.RigL(pool, optimizer, until=10, every=1)  # the next step looks at zeros
+    plan = step_of(net, optimizer, [Default(), Microbatch(2)]).plan(IMAGES, LABELS)
+    assert any("candidates" in n.op.name for n in plan.graph.core().nodes)
+    assert not any("batch-norm" in remark for remark in plan.graph.remarks)
+
+
 def test_gradients_are_those_of_the_dense_network_at_the_non_zeros():
     net = small_net()
     dense = copy.deepcopy(net)

@@ -368,7 +368,8 @@ class _Builder:
 
     def _remarks(self, label: str) -> Iterator[str]:
         batch, part = self.parts.batch, self.parts.batch // self.parts.parts
-        if OWN in self.parts.axis.values():
+        # What else parts have for themselves are integers: where gradients of zeros are largest.
+        if any(axis == OWN and v.dtype.is_float for v, axis in self.parts.axis.items()):
             yield f"{label}: statistics of batch-norm are those of {part} of the {batch} samples"
         gradients = sum(v.nbytes for v in self.sums if v.node.part == "backward")
         if gradients:
