@@ -9,7 +9,7 @@ import numpy as np
 from . import trace
 from .graph import Cell
 from .ops import segments_of
-from .ops.sparse import SEGMENT
+from .ops.sparse import dense, places
 from .parameter import Parameter
 
 __all__ = ["SparseWeight"]
@@ -79,16 +79,15 @@ class SparseWeight:
 
     def elements(self) -> np.ndarray:
         """Which elements of the flattened dense weight the non-zeros are, in order."""
-        segments, starts = segments_of(self.shape), self.row_starts
-        row = np.repeat(np.arange(self.row_count), np.diff(starts))
-        width = math.prod(self.shape[1:])
-        return row // segments * width + row % segments * SEGMENT + self.columns.borrow()[self.part]
+        return places(*self._index)[1]
 
     def numpy(self) -> np.ndarray:
         """The dense weight."""
-        dense = np.zeros(math.prod(self.shape), self.values.dtype.numpy)
-        dense[self.elements()] = self.values.borrow()[self.part]
-        return dense.reshape(self.shape)
+        return dense(self.values.borrow(), *self._index)
+
+    @property
+    def _index(self) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], int]:
+        return self.columns.borrow(), self.rows.borrow(), self.shape, self.first_row
 
     def __repr__(self) -> str:
         return f"SparseWeight({list(self.shape)}, {self.density:.1%} of them stored)"

@@ -165,7 +165,10 @@ def test_restored_run_goes_on_to_the_same_bits(algorithm, stop, tmp_path):
     losses = list(straight.steps(range(9)))
     stopped = Run(algorithm)
     assert list(stopped.steps(range(stop))) == losses[:stop]
-    parts = lambda run: [run.net, run.optimizer, run.dynamic]  # noqa: E731
+
+    def parts(run):
+        return [run.net, run.optimizer, run.dynamic]
+
     te.save(tmp_path / "run", parts(stopped))
 
     resumed = Run(algorithm, seed=2)

@@ -9,8 +9,7 @@ from tinygrad_edge.sparse import GradualPruning
 
 def run_of(seed=0, sparsity=0.9):
     net = of_densities((100, 100), (60, 30), (0, 0), seed=seed)
-    make = lambda *args: GradualPruning(*args, sparsity, until=10, every=4)  # noqa: E731
-    return Run(net, make, seed=seed)
+    return Run(net, lambda *args: GradualPruning(*args, sparsity, until=10, every=4), seed=seed)
 
 
 def steps(run, numbers):

@@ -86,12 +86,17 @@ def _integer(text: str, low: int) -> int:
     return number
 
 
+def _number(text: str) -> float:
+    """What a text says, NaN where it says no number: within no limits."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def positive(text: str) -> float:
     """A finite number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = _number(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
     return number
@@ -99,10 +104,7 @@ def positive(text: str) -> float:
 
 def share(text: str) -> float:
     """A number from 0 to below 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = _number(text)
     if not 0 <= number < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to below 1, got {text!r}")
     return number

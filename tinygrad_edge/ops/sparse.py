@@ -26,7 +26,7 @@ from . import conv
 from ._rows import first_axis
 from .elementwise import ADD, add
 
-__all__ = ["SEGMENT", "SPARSE_CONV2D", "segments_of", "sparse_conv2d"]
+__all__ = ["SEGMENT", "SPARSE_CONV2D", "dense", "places", "segments_of", "sparse_conv2d"]
 
 #: Columns of a row: what 16 bits can number.
 SEGMENT = 1 << 16
@@ -144,7 +144,9 @@ def _candidates_type(
 # ---- meaning: the same products of dense weights ----
 
 
-def _places(columns: np.ndarray, rows: np.ndarray, shape: Shape, first: int) -> tuple:
+def places(
+    columns: np.ndarray, rows: np.ndarray, shape: Shape, first: int
+) -> tuple[slice, np.ndarray]:
     """The layer's part of the pool, and for each of its non-zeros the element of the weights."""
     segments, width = segments_of(shape), math.prod(shape[1:])
     starts = rows[first : first + shape[0] * segments + 1]
@@ -153,10 +155,11 @@ def _places(columns: np.ndarray, rows: np.ndarray, shape: Shape, first: int) -> 
     return part, row // segments * width + row % segments * SEGMENT + columns[part]
 
 
-def _dense(
+def dense(
     values: np.ndarray, columns: np.ndarray, rows: np.ndarray, shape: Shape, first: int
 ) -> np.ndarray:
-    part, elements = _places(columns, rows, shape, first)
+    """The dense weights of a layer."""
+    part, elements = places(columns, rows, shape, first)
     weights = np.zeros(math.prod(shape), values.dtype)
     weights[elements] = values[part]
     return weights.reshape(shape)
@@ -173,7 +176,7 @@ def _forward(
     nonzeros: int,
     **window: conv.Pair,
 ) -> tuple[np.ndarray, ...]:
-    w = _dense(values, columns, rows, weight_shape, first_row)
+    w = dense(values, columns, rows, weight_shape, first_row)
     return conv.forward(x, w, **window, groups=1)
 
 
@@ -189,7 +192,7 @@ def _backward_data(
     nonzeros: int,
     **window: conv.Pair,
 ) -> tuple[np.ndarray, ...]:
-    w = _dense(values, columns, rows, weight_shape, first_row)
+    w = dense(values, columns, rows, weight_shape, first_row)
     return conv.backward_data(gy, w, shape=shape, **window, groups=1)
 
 
@@ -204,10 +207,10 @@ def _backward_weights(
     nonzeros: int,
     **window: conv.Pair,
 ) -> tuple[np.ndarray, ...]:
-    part, elements = _places(columns, rows, weight_shape, first_row)
-    (dense,) = conv.backward_weights(x, gy, shape=weight_shape, **window, groups=1)
+    part, elements = places(columns, rows, weight_shape, first_row)
+    (whole,) = conv.backward_weights(x, gy, shape=weight_shape, **window, groups=1)
     g = np.zeros(columns.shape, x.dtype)
-    g[part] = dense.reshape(-1)[elements]
+    g[part] = whole.reshape(-1)[elements]
     return (g,)
 
 
@@ -226,9 +229,9 @@ def _candidates(
     count: int,
     **window: conv.Pair,
 ) -> tuple[np.ndarray, ...]:
-    _, elements = _places(columns, rows, weight_shape, first_row)
-    (dense,) = conv.backward_weights(x, gy, shape=weight_shape, **window, groups=1)
-    score = np.abs(dense).reshape(-1)
+    _, elements = places(columns, rows, weight_shape, first_row)
+    (whole,) = conv.backward_weights(x, gy, shape=weight_shape, **window, groups=1)
+    score = np.abs(whole).reshape(-1)
     score[elements] = np.nan
     found = np.argsort(-score, kind="stable")[: min(count, np.count_nonzero(score >= 0))]
     padded = np.full(count, -1, np.int32)

@@ -16,13 +16,12 @@ from ..generator import initial_words
 from ..graph import Graph
 from ..nn import Conv2d, Linear, Module
 from ..nn.initial import Initial
-from ..ops import segments_of
-from ..ops.sparse import SEGMENT
 from ..optim import Optimizer
 from ..parameter import Parameter
 from ..policy import Policy
 from .distribution import DISTRIBUTIONS, counts_of
 from .pool import Pool, Topology
+from .topology import in_rows
 
 __all__ = ["SparseWeights", "sparsify"]
 
@@ -157,7 +156,7 @@ def _random(shape: tuple[int, ...], count: int) -> tuple[np.ndarray, np.ndarray]
         order = np.argpartition(ranks, min(most, width - 1), axis=1)
         found = [np.sort(row[:n]) for row, n in zip(order, block, strict=True)]
         rows = np.repeat(np.arange(len(block)), block)
-        cut = _cut(rows, np.concatenate(found), len(block), width)
+        cut = in_rows((len(block), width), rows * width + np.concatenate(found))
         lengths.append(cut[0])
         columns.append(cut[1])
     return np.concatenate(lengths), np.concatenate(columns)
@@ -167,18 +166,7 @@ def _largest(weight: Parameter, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The places of largest magnitude, the first of equals."""
     flat = np.abs(weight.borrow()).reshape(-1)
     kept = np.sort(np.argsort(-flat, kind="stable")[:count])
-    width = max(math.prod(weight.shape[1:]), 1)
-    return _cut(kept // width, kept % width, weight.shape[0], width)
-
-
-def _cut(
-    channels: np.ndarray, columns: np.ndarray, count: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths of the pool's rows and 16-bit columns, from sorted channels and columns."""
-    segments = segments_of((count, width))
-    rows = channels * segments + columns // SEGMENT
-    lengths = np.bincount(rows, minlength=count * segments)
-    return lengths, (columns % SEGMENT).astype(np.uint16)
+    return in_rows(weight.shape, kept)
 
 
 # ---- what they are ----
@@ -204,21 +192,21 @@ def _initial(lengths: np.ndarray) -> Initial:
 def _keep(pool: Pool, weights: list[Parameter], optimizer: Optimizer | None) -> None:
     """Take over what the dense weights, and their moments, have been trained to."""
     layers = list(pool.layers.values())
+
+    def kept(found: np.ndarray, arrays: list[np.ndarray | None]) -> np.ndarray:
+        for array, layer in zip(arrays, layers, strict=True):
+            if array is not None:
+                found[layer.part] = array.reshape(-1)[layer.elements()]
+        return found
+
     if any(w.cell.used for w in weights):
-        values = pool.values.numpy()
-        for weight, layer in zip(weights, layers, strict=True):
-            if weight.cell.used:
-                values[layer.part] = weight.borrow().reshape(-1)[layer.elements()]
-        pool.values.assign(values)
+        dense = [w.borrow() if w.cell.used else None for w in weights]
+        pool.values.assign(kept(pool.values.numpy(), dense))
 
     def gathered(moments: list[np.ndarray | None]) -> np.ndarray | None:
         if all(m is None for m in moments):
             return None
-        found = np.zeros(pool.capacity, np.float32)
-        for moment, layer in zip(moments, layers, strict=True):
-            if moment is not None:
-                found[layer.part] = moment.reshape(-1)[layer.elements()]
-        return found
+        return kept(np.zeros(pool.capacity, np.float32), moments)
 
     for weight in weights:
         weight.cell.kind = "retired"

@@ -16,7 +16,7 @@ from ..ops import segments_of
 from ..ops.sparse import SEGMENT
 from .pool import Pool, Topology
 
-__all__ = ["Move", "move", "sample", "zeros_at"]
+__all__ = ["Move", "in_rows", "move", "sample", "zeros_at"]
 
 
 def zeros_at(elements: np.ndarray, ranks: np.ndarray) -> np.ndarray:
@@ -138,8 +138,7 @@ def move(pool: Pool, keep: Mapping[str, np.ndarray], grown: Mapping[str, np.ndar
         start, end = end, end + len(elements)
         if end > pool.capacity:
             raise ValueError(f"the pool has room for {pool.capacity} non-zeros, not for {end}")
-        row, columns[start:end] = _place(layer.shape, elements)
-        lengths = np.bincount(row, minlength=layer.row_count)
+        lengths, columns[start:end] = in_rows(layer.shape, elements)
         first = layer.first_row + 1
         rows[first : first + layer.row_count] = start + np.cumsum(lengths)
         parts.append(_Part(old, slice(start, end), kept, at))
@@ -155,8 +154,10 @@ def _check_elements(name: str, shape: tuple[int, ...], elements: np.ndarray) -> 
         raise ValueError(f"{name}: element {elements[twice[0]]} would be there twice")
 
 
-def _place(shape: tuple[int, ...], elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (of the layer) and columns of elements."""
+def in_rows(shape: tuple[int, ...], elements: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of a layer's rows in the pool, and the columns of its elements, which ascend."""
     channel, within = np.divmod(elements, max(math.prod(shape[1:]), 1))
     segment, column = np.divmod(within, SEGMENT)
-    return channel * segments_of(shape) + segment, column
+    segments = segments_of(shape)
+    lengths = np.bincount(channel * segments + segment, minlength=shape[0] * segments)
+    return lengths, column.astype(np.uint16)
