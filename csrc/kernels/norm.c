@@ -51,20 +51,41 @@ static inline wide x_wide_part(const void *x, int64_t i, int64_t n, int half)
     return half ? wide_load_half(x_at(x, i, 1), n) : wide_load_part(x_at(x, i, 0), n);
 }
 
-/* `channel` is what the terms know of the channel: its mean and, for an activation, scale and beta. */
+/* Rows of more elements are fetched better by the processor itself, which has to find out anew where each row goes. */
+enum { FETCHED_ROW = 4096 };
+
+/* How far after a block that begins at `start` of some sample the next one is, going through the samples by steps of n_stride. */
+static inline int64_t next_block(const tge_batch_norm_params *p, int64_t start, int64_t n_stride)
+{
+    return start + SUM_BLOCK < p->inner ? SUM_BLOCK : samples_in_block(p) * n_stride - start;
+}
+
+/* Into the second-level cache. */
+ALWAYS_INLINE void fetch_terms(const void *x, int half, const float *grad, int64_t at)
+{
+    __builtin_prefetch(x_at(x, at, half), 0, 2);
+    __builtin_prefetch(grad + at, 0, 2);
+}
+
+/* `channel` is what the terms know of the channel: its mean and, for an activation, scale and beta. `fetch` says whether to fetch ahead. */
 ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const void *x, int half, const float *grad, const float *channel,
-                                   term_function *term)
+                                   term_function *term, int fetch)
 {
     const int64_t together = samples_in_block(p);
     sum_pair sum = {0.0, 0.0};
     for (int64_t sample = 0; sample < p->n; sample += together)
         for (int64_t start = 0; start < p->inner; start += SUM_BLOCK) {
             const int64_t end = min_i64(start + SUM_BLOCK, p->inner);
+            const int64_t ahead = next_block(p, start, p->n_stride);
             term_pair even = {wide_splat(0.0f), wide_splat(0.0f)}, odd = even;
             for (int64_t s = sample; s < min_i64(sample + together, p->n); s++) {
                 const int64_t row = s * p->n_stride;
                 int64_t i = start;
                 for (; i + 32 <= end; i += 32) {
+                    if (fetch) {
+                        fetch_terms(x, half, grad, row + i + ahead);
+                        fetch_terms(x, half, grad, row + i + 16 + ahead);
+                    }
                     const term_pair a = term(x_wide(x, row + i, half), wide_load(grad + row + i), channel);
                     const term_pair b = term(x_wide(x, row + i + 16, half), wide_load(grad + row + i + 16), channel);
                     even.first = wide_add(even.first, a.first);
@@ -74,6 +95,8 @@ ALWAYS_INLINE sum_pair sum_channel(const tge_batch_norm_params *p, const void *x
                 }
                 for (; i < end; i += 16) {
                     const int64_t n = min_i64(16, end - i);
+                    if (fetch)
+                        fetch_terms(x, half, grad, row + i + ahead);
                     const term_pair a = term(x_wide_part(x, row + i, n, half), wide_load_part(grad + row + i, n), channel);
                     even.first = wide_add(even.first, wide_first(a.first, n));
                     even.second = wide_add(even.second, wide_first(a.second, n));
@@ -118,7 +141,7 @@ static float guess_mean(const tge_batch_norm_params *p, const float *x)
     tge_batch_norm_params some = *p;
     some.n = min_i64(p->n, samples_in_block(p));
     some.inner = min_i64(p->inner, SUM_BLOCK);
-    return (float)(sum_channel(&some, x, 0, x, NULL, term_value).first / (double)(some.n * some.inner));
+    return (float)(sum_channel(&some, x, 0, x, NULL, term_value, 0).first / (double)(some.n * some.inner));
 }
 
 /* One pass about a guess; a second about the mean when the guess was off by more than half of the standard deviation. For then the sum of
@@ -134,7 +157,7 @@ static void stats_channels(void *context, int64_t chunk)
         const float *x = (const float *)w->operand[2] + c * p->c_stride;
         float about = guess_mean(p, x);
         for (int pass = 0; pass < 2; pass++) {
-            const sum_pair deviation = sum_channel(p, x, 0, x, &about, term_deviation);
+            const sum_pair deviation = sum_channel(p, x, 0, x, &about, term_deviation, 0);
             const double off = deviation.first / count;
             var[c] = (float)(deviation.second / count - off * off);
             mean[c] = about = (float)(about + off);
@@ -257,17 +280,23 @@ ALWAYS_INLINE void backward_channel(const norm_channels *w, int64_t c, int half,
     const float *grad = (const float *)w->operand[3] + c * p->c_stride;
     const void *x = x_at(w->operand[4], c * p->c_stride, half);
 
-    const sum_pair sum = sum_channel(p, x, half, grad, channel, term);
+    const sum_pair sum = sum_channel(p, x, half, grad, channel, term, p->inner <= FETCHED_ROW);
     grad_beta[c] = (float)sum.first;
     grad_gamma[c] = (float)(sum.second * sqrt(inverse));
 
     const float grad_mean = (float)(sum.first / count), slope = (float)(sum.second / count * inverse);
-    for (int64_t n = 0; n < p->n; n++)
-        for (int64_t i = 0; i < p->inner; i += VL) {
-            const int64_t at = n * p->n_stride + i, left = p->inner - i;
-            const vf d = x_vector(x, at, left, half) - channel[0];
-            const vf g = through(vload_upto(grad + at, left), d, channel);
-            vstore_upto(grad_x + at, left, (g - grad_mean - d * slope) * scale);
+    /* From the last sample to the first: what was summed last is still in the cache. The place of the result is fetched ahead. */
+    for (int64_t n = p->n - 1; n >= 0; n--)
+        for (int64_t start = 0; start < p->inner; start += SUM_BLOCK) {
+            const int64_t row = n * p->n_stride, end = min_i64(start + SUM_BLOCK, p->inner);
+            const int64_t ahead = next_block(p, start, -p->n_stride);
+            for (int64_t i = start; i < end; i += VL) {
+                const int64_t at = row + i, left = p->inner - i;
+                __builtin_prefetch(grad_x + at + ahead, 0, 2);
+                const vf d = x_vector(x, at, left, half) - channel[0];
+                const vf g = through(vload_upto(grad + at, left), d, channel);
+                vstore_upto(grad_x + at, left, (g - grad_mean - d * slope) * scale);
+            }
         }
 }
 
