@@ -154,7 +154,9 @@ typedef struct {
  * sparse_conv2d_f32:                    y;  x, values, columns, rows, workspace
  * sparse_conv2d_backward_data_f32:      gx; gy, values, columns, rows, workspace      (gx is overwritten)
  * sparse_conv2d_backward_weights_f32:   g[capacity]; x, gy, columns, rows, workspace  (zero outside the layer)
- * sparse_conv2d_accumulate_weights_f32: g[capacity]; g, x, gy, columns, rows, workspace  (the layer's part is added; output and input are one) */
+ * sparse_conv2d_accumulate_weights_f32: g[capacity]; g, x, gy, columns, rows, workspace  (the layer's part is added; output and input are one)
+ * sparse_conv2d_expanded_f32, ..._backward_data_..., ..._backward_weights_..., ..._accumulate_weights_expanded_f32: the same by the dense kernels,
+ * with the weights of the layer, or their gradient, dense in workspace */
 typedef struct {
     tge_conv2d_params conv;
     int64_t first_row;

@@ -27,6 +27,7 @@
 #include "sparse_candidates.c"
 #include "sparse_conv2d.c"
 #include "sparse_conv2d_weights.c"
+#include "sparse_expanded.c"
 
 const tge_kernel TABLE[] = {
 #define KERNEL(name) {name, NULL},

@@ -4,6 +4,8 @@
 
 #include "window.h"
 
+enum { SEGMENT = 65536 }; /* what a column of 16 bits can number */
+
 typedef struct {
     const tge_sparse_conv2d_params *p;
     const uint16_t *columns;
@@ -14,5 +16,7 @@ static inline sparse_layer sparse_layer_of(const tge_sparse_conv2d_params *p, co
 {
     return (sparse_layer){p, columns, (const int32_t *)rows + p->first_row};
 }
+
+static inline int64_t row_width(const tge_conv2d_params *p) { return p->c * p->r * p->s; }
 
 #endif

@@ -3,8 +3,6 @@
 
 enum { GRADIENT_FLOATS = 1 << 15 }; /* of the channels that are worked on together, about */
 
-static int64_t row_width(const tge_conv2d_params *p) { return p->c * p->r * p->s; }
-
 /* The layer's convolution with output channels [k, k + so many] alone. */
 static tge_conv2d_params some_outputs(const tge_conv2d_params *p, int64_t k)
 {
@@ -94,9 +92,9 @@ static void offer_channel(candidate_heap *heap, const tge_sparse_candidates_para
     int64_t column = 0;
     for (int64_t segment = 0; segment < segments; segment++) {
         const int32_t *row = layer->rows + k * segments + segment;
-        const int64_t end = min_i64((segment + 1) * 65536, width);
+        const int64_t end = min_i64((segment + 1) * SEGMENT, width);
         for (int64_t at = row[0]; at <= row[1]; at++) {
-            const int64_t nonzero = at < row[1] ? segment * 65536 + layer->columns[at] : end;
+            const int64_t nonzero = at < row[1] ? segment * SEGMENT + layer->columns[at] : end;
             for (; column < nonzero; column++) {
                 const float score = gradient[column] < 0 ? -gradient[column] : gradient[column];
                 if (score >= 0)

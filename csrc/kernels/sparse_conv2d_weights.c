@@ -72,12 +72,12 @@ static void pass_blocks(const sparse_weights_job *job, tile_pass t, int64_t heig
 {
     const float *next_x = t.next_x;
     for (int64_t segment = 0; segment < job->segments; segment++) {
-        t.offset = job->offset + segment * 65536;
+        t.offset = job->offset + segment * SEGMENT;
         for (int64_t block = 0; block < job->blocks; block++) {
             t.starts = job->starts + (segment * (job->blocks + 1) + block) * job->p->k;
             t.ends = t.starts + job->p->k;
             if (next_x) { /* planes: a column is a channel */
-                const int64_t channel = segment * 65536 + block * job->block;
+                const int64_t channel = segment * SEGMENT + block * job->block;
                 t.next_x = next_x + channel * t.x_channel;
                 t.channels = max_i64(min_i64(job->p->c - channel, job->block), 0);
             }

@@ -16,7 +16,6 @@ enum {
     UNIT = 16,               /* floats; the same for all instruction sets, as workspaces are */
     TILE_UNITS = 8,
     PANEL_UNITS = 40 * 1024 / (4 * UNIT),
-    SEGMENT = 65536,         /* what a column of 16 bits can number */
 };
 
 /* The non-zeros of one output in one block of columns: [begin, begin + count) of values and columns. */

@@ -164,8 +164,8 @@ static sparse_weights_job cut_sparse_weights(const tge_sparse_conv2d_params *par
     job.depth = min_i64(job.depth, job.units);
 
     int64_t channels = max_i64(CACHED_LINES / tile_lines(&job), 1);
-    job.block = even_block(min_i64(job.columns, 65536), channels * tap_count(&job.window), 1);
-    job.blocks = ceil_div(min_i64(job.columns, 65536), job.block);
+    job.block = even_block(min_i64(job.columns, SEGMENT), channels * tap_count(&job.window), 1);
+    job.blocks = ceil_div(min_i64(job.columns, SEGMENT), job.block);
     job.chunks = min_i64(max_i64(p->k / SHARED_ROWS, 2), CHUNKS);
     return job;
 }

@@ -54,7 +54,7 @@ def run(kernel, g, layout, first, w):
     shape = {
         "sparse_conv2d_f32": (g["n"], g["k"], g["p"], g["q"]),
         "sparse_conv2d_backward_data_f32": (g["n"], g["c"], g["h"], g["w"]),
-    }[kernel]
+    }[kernel.replace("_expanded", "")]
     if layout == "CNHW":
         shape = (shape[1], shape[0], *shape[2:])
     status, (out,) = call(

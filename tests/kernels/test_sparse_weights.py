@@ -28,7 +28,7 @@ def run(kernel, g, layout, x, gy, w):
     conv |= strides("y", g["k"], g["n"], g["p"] * g["q"], layout)
     segments = max(-(-g["c"] * g["r"] * g["s"] // SEGMENT), 1)
     fields = {"conv": conv, "first_row": 1, "segments": segments, "capacity": len(total)}
-    adds = kernel == KERNELS[1]
+    adds = "accumulate" in kernel
     status, (out,) = call(
         kernel,
         "tge_sparse_conv2d_params",

@@ -47,18 +47,21 @@ def _below(high: int, *shape: int) -> Draw:
     return lambda rng: rng.integers(0, high, shape, np.int32)
 
 
-# A tenth of 256 x 256 weights as compressed rows: equally many in each.
-_CHANNELS, _NONZEROS = 256, 26
+_CHANNELS = 256
 
 
-def _columns(rng: np.random.Generator) -> np.ndarray:
-    # An odd step meets no column twice.
-    columns = np.arange(_CHANNELS)[:, None] * 37 + np.arange(_NONZEROS) * 93
-    return np.sort(columns % _CHANNELS, axis=1).astype(np.uint16).reshape(-1)
+def _sparse(nonzeros: int) -> tuple[Draw, ...]:
+    """Images, and 256 x 256 weights as compressed rows of equally many non-zeros each."""
 
+    def columns(rng: np.random.Generator) -> np.ndarray:
+        # An odd step meets no column twice.
+        found = np.arange(_CHANNELS)[:, None] * 37 + np.arange(nonzeros) * 93
+        return np.sort(found % _CHANNELS, axis=1).astype(np.uint16).reshape(-1)
 
-def _rows(rng: np.random.Generator) -> np.ndarray:
-    return np.arange(_CHANNELS + 1, dtype=np.int32) * _NONZEROS
+    def rows(rng: np.random.Generator) -> np.ndarray:
+        return np.arange(_CHANNELS + 1, dtype=np.int32) * nonzeros
+
+    return _floats(16, _CHANNELS, 14, 14), _floats(_CHANNELS * nonzeros), columns, rows
 
 
 # Of these no cache holds a few, and the time of a call is that of memory.
@@ -168,7 +171,7 @@ def _update_in_parts(gradient: Value) -> Value:
 _CONV = "conv2d_f32 conv2d_backward_data_f32 conv2d_backward_weights_f32"
 _DEPTHWISE = " ".join(f"depthwise_{name}" for name in _CONV.split())
 _FEW = _floats(1, 1 << 10)
-_SPARSE = (_floats(16, _CHANNELS, 14, 14), _floats(_CHANNELS * _NONZEROS), _columns, _rows)
+_SPARSE = _sparse(_CHANNELS // 10)
 
 CASES = (
     Case("512 x 512 x 512", "matmul_f32", lambda a, b: a @ b, (_floats(512, 512),) * 2),
@@ -256,6 +259,14 @@ CASES = (
         "sparse_conv2d_accumulate_weights_f32",
         _gradients(_sparse_twice, 0, 1),
         _SPARSE,
+    ),
+    Case(
+        "16 of 256 x 14 x 14, 1 x 1, 25 % sparse",
+        "sparse_conv2d_expanded_f32 sparse_conv2d_backward_data_expanded_f32 "
+        "sparse_conv2d_backward_weights_expanded_f32 "
+        "sparse_conv2d_accumulate_weights_expanded_f32",
+        _gradients(_sparse_twice, 0, 1),
+        _sparse(_CHANNELS * 3 // 4),
     ),
     Case(
         "1024 of 256 x 256, 90 % sparse",

@@ -4,7 +4,7 @@ The non-zeros of many layers lie in one pool: ``values`` and ``columns``, and ``
 where each row begins. A layer of weights [K, C, R, S] has its rows from ``first_row`` on, one for
 each output channel and for each 65,536 of its C * R * S columns, so that a column fits in 16 bits.
 Where the non-zeros are is data: no plan depends on it. ``nonzeros``, how many the layer had when it
-was made, is there for the cost alone.
+was made, is what the cost is estimated by, and whether dense kernels are used.
 
 As with dense weights, the three products are linear in both inputs and each one's derivatives are
 the other two. The gradient of the pool has the pool's shape: what each layer adds to it goes
@@ -26,10 +26,27 @@ from . import conv
 from ._rows import first_axis
 from .elementwise import ADD, add
 
-__all__ = ["SEGMENT", "SPARSE_CONV2D", "dense", "places", "segments_of", "sparse_conv2d"]
+__all__ = [
+    "PRODUCTS",
+    "SEGMENT",
+    "SPARSE_CONV2D",
+    "dense",
+    "is_expanded",
+    "places",
+    "segments_of",
+    "sparse_conv2d",
+]
 
 #: Columns of a row: what 16 bits can number.
 SEGMENT = 1 << 16
+
+#: The density above which a dense kernel is faster, for products by weights and for the gradient by
+#: them: usually, and where that kernel is Winograd's. docs/kernels.md has the measurements.
+DENSEST = {False: (0.5, 0.45), True: (0.25, 0.16)}
+#: Of both sides, from which on 3 x 3 windows that move by one are Winograd's (csrc/kernels).
+WINOGRAD_CHANNELS = 16
+#: Times as many elements as a layer's dense weights must both its images have.
+SMALL = 8
 
 Gradients = tuple[Value | None, ...]
 Shape = tuple[int, ...]
@@ -284,9 +301,29 @@ def _images(node: Node) -> tuple[Shape, Shape]:
     return x.shape, y.shape
 
 
+def is_expanded(node: Node) -> bool:
+    """Whether a product makes weights, or their gradient, dense in workspace for the dense kernel.
+
+    That is where the dense kernel is faster and dense weights are small beside the images. It
+    depends on shapes and on how many non-zeros the layer was made with, and on nothing else.
+    """
+    if node.op not in PRODUCTS:
+        return False
+    attrs = node.attrs
+    shape = attrs["weight_shape"]
+    size = math.prod(shape)
+    images = sum(math.prod(image) for image in _images(node))
+    tiled = shape[2:] == (3, 3) and attrs["stride"] == attrs["dilation"] == (1, 1)
+    by_weights = node.op in (WEIGHTS, _ACCUMULATE)
+    densest = DENSEST[tiled and min(shape[:2]) >= WINOGRAD_CHANNELS][by_weights]
+    return attrs["nonzeros"] > densest * size and size * SMALL <= images
+
+
 def _flops(node: Node) -> int:
     _, (n, _, p, q) = _images(node)
-    return 2 * n * p * q * node.attrs["nonzeros"]
+    attrs = node.attrs
+    products = math.prod(attrs["weight_shape"]) if is_expanded(node) else attrs["nonzeros"]
+    return 2 * n * p * q * products
 
 
 def _bytes(node: Node) -> int:
@@ -295,15 +332,19 @@ def _bytes(node: Node) -> int:
     return 4 * elements + (4 + uint16.itemsize) * node.attrs["nonzeros"]
 
 
-def _kernel(node: Node) -> Kernel:
+def _params(node: Node) -> dict[str, Any]:
     attrs = node.attrs
-    fields = {
+    return {
         "conv": conv.fields(*_images(node), attrs["weight_shape"], {**attrs, "groups": 1}),
         "first_row": attrs["first_row"],
         "segments": segments_of(attrs["weight_shape"]),
         "capacity": node.inputs[-2].size,
     }
-    return Kernel(f"{node.op.name}_f32", "tge_sparse_conv2d_params", fields)
+
+
+def _kernel(node: Node) -> Kernel:
+    way = "_expanded" if is_expanded(node) else ""
+    return Kernel(f"{node.op.name}{way}_f32", "tge_sparse_conv2d_params", _params(node))
 
 
 _IMAGES = first_axis((0, None, None, None), 0)
@@ -355,6 +396,8 @@ _ACCUMULATE = register(
         inplace=((0, 0),),
     )
 )
+#: What may be expanded.
+PRODUCTS = frozenset({SPARSE_CONV2D, _DATA, WEIGHTS, _ACCUMULATE})
 
 
 def _candidates_flops(node: Node) -> int:
@@ -367,9 +410,8 @@ def _candidates_bytes(node: Node) -> int:
 
 
 def _candidates_kernel(node: Node) -> Kernel:
-    layer = _kernel(node)
-    fields = {"layer": layer.params, "count": node.attrs["count"]}
-    return Kernel(layer.name, "tge_sparse_candidates_params", fields)
+    fields = {"layer": _params(node), "count": node.attrs["count"]}
+    return Kernel(f"{node.op.name}_f32", "tge_sparse_candidates_params", fields)
 
 
 _CANDIDATES = register(
@@ -453,7 +495,7 @@ def sparse_conv2d(
     first_row : int
         Of the layer, in the pool.
     nonzeros : int
-        About how many the layer has; for the cost alone.
+        About how many the layer has: decides about the cost, and whether a dense kernel is used.
     stride, padding, dilation : (int, int)
         Along height and width; the padding is zeros on both sides.
 

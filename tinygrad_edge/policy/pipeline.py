@@ -15,6 +15,7 @@ from ..plan import Plan, make_plan
 from .again import made_again
 from .candidates import find_candidates
 from .cost import total_seconds
+from .expanded import say_expanded
 from .fuse import fuse_chains, fuse_patterns
 from .rounding import ANY_CELL, drawing
 
@@ -128,7 +129,7 @@ def _checks_early(nodes: Sequence[Node]) -> list[Node]:
 #: What each phase does before the user's policies.
 _BUILT_IN: dict[str, tuple[Any, ...]] = {
     "autodiff": (differentiate, find_candidates),
-    "lower": (lower_composites, fuse_patterns, fuse_chains),
+    "lower": (lower_composites, fuse_patterns, fuse_chains, say_expanded),
     "schedule": (checks_first,),
 }
 

@@ -86,6 +86,17 @@ def _wide():
     return f32(1, 70_000, 1, 1), f32(5), f32(1, 2, 1, 1), columns, rows, attrs
 
 
+#: Denser, and small beside its images: dense in workspace.
+_DENSE_COLUMNS, _DENSE_ROWS = pool(np.random.default_rng(0).random((8, 4, 1, 1)) < 0.7)
+_DENSE_VALUES = f32(len(_DENSE_COLUMNS))
+_DENSE_X, _DENSE_Y = f32(2, 4, 6, 5), f32(2, 8, 6, 5)
+_DENSE = {
+    **_PLAIN,
+    "padding": (0, 0),
+    "weight_shape": (8, 4, 1, 1),
+    "nonzeros": len(_DENSE_COLUMNS),
+}
+
 _WIDE_X, _WIDE_VALUES, _WIDE_Y, _WIDE_COLUMNS, _WIDE_ROWS, _WIDE = _wide()
 assert segments_of(_WIDE["weight_shape"]) == 2
 _MANY = f32(2, 4, 5, 3).round(), f32(2, 8, 5, 3).round()  # sums of integers are exact
@@ -118,6 +129,7 @@ ROWS = {
         (
             sample(_X, _VALUES, _COLUMNS, _ROWS, **_PLAIN),
             sample(_X[:0], _VALUES, _COLUMNS, _ROWS, **_PLAIN),
+            sample(_DENSE_X, _DENSE_VALUES, _DENSE_COLUMNS, _DENSE_ROWS, **_DENSE),
             sample(_X, _VALUES[:0], *_NONE, **_PLAIN),
             sample(_WIDE_X, _WIDE_VALUES, _WIDE_COLUMNS, _WIDE_ROWS, **_WIDE),
         ),
@@ -130,6 +142,14 @@ ROWS = {
         (
             sample(_Y, _VALUES, _COLUMNS, _ROWS, **_TO_X),
             sample(_Y[:0], _VALUES, _COLUMNS, _ROWS, **{**_TO_X, "shape": (0, 4, 5, 3)}),
+            sample(
+                _DENSE_Y,
+                _DENSE_VALUES,
+                _DENSE_COLUMNS,
+                _DENSE_ROWS,
+                **_DENSE,
+                shape=_DENSE_X.shape,
+            ),
             sample(_Y, _VALUES[:0], *_NONE, **_TO_X),
             sample(
                 _WIDE_Y,
@@ -153,6 +173,7 @@ ROWS = {
         (
             sample(_X, _Y, _COLUMNS, _ROWS, **_PLAIN),
             sample(_X[:0], _Y[:0], _COLUMNS, _ROWS, **_PLAIN),
+            sample(_DENSE_X, _DENSE_Y, _DENSE_COLUMNS, _DENSE_ROWS, **_DENSE),
             sample(_X, _Y, *_NONE, **_PLAIN),
             sample(_WIDE_X, _WIDE_Y, _WIDE_COLUMNS, _WIDE_ROWS, **_WIDE),
         ),
@@ -168,6 +189,7 @@ ROWS = {
         (
             sample(_VALUES, _X, _Y, _COLUMNS, _ROWS, **_PLAIN),
             sample(_VALUES[:0], _X, _Y, *_NONE, **_PLAIN),
+            sample(_DENSE_VALUES, _DENSE_X, _DENSE_Y, _DENSE_COLUMNS, _DENSE_ROWS, **_DENSE),
         ),
         bounds.linear(lambda arrays, attrs: math.prod((len(arrays[2]), *arrays[2].shape[2:])) + 1),
         by=(0, 1, 2),
