@@ -157,7 +157,8 @@ class Op:
     flops, bytes : callable
         Cost of a node: arithmetic operations, and bytes to and from memory.
     inplace : tuple of (output, input)
-        Pairs that may share a buffer when the input dies here.
+        Pairs that may share a buffer when the input dies here; together, where the inputs are one
+        value.
     halves : tuple of int
         Inputs that its kernel takes as float16, too, and counts as the float32 that they are.
     chain : str or None

@@ -48,7 +48,8 @@ def call(
     outputs : sequence of (shape, dtype)
         They hold garbage before the call.
     inputs : sequence of array
-        Copied into guarded memory; the kernel must leave them as they are.
+        Copied into guarded memory, an array that is given twice once; the kernel must leave them as
+        they are.
     in_place : mapping of int to int, optional
         Outputs (by position) that share the buffer of an input.
     shift : int
@@ -57,11 +58,12 @@ def call(
     in_place = in_place or {}
     params = _ffi.params(struct, fields)
 
-    given = []
+    copies: dict[int, Guarded] = {}
     for array in inputs:
-        guarded = Guarded(array.shape, array.dtype, shift)
-        guarded.array[...] = array
-        given.append(guarded)
+        if id(array) not in copies:
+            copies[id(array)] = Guarded(array.shape, array.dtype, shift)
+            copies[id(array)].array[...] = array
+    given = [copies[id(array)] for array in inputs]
     made = [
         given[in_place[i]] if i in in_place else Guarded(shape, dtype, shift)
         for i, (shape, dtype) in enumerate(outputs)
@@ -76,7 +78,7 @@ def call(
     for position, operand in enumerate(operands):
         assert operand.is_whole(), f"{name} wrote outside of operand {position}"
     for position, (guarded, array) in enumerate(zip(given, inputs, strict=True)):
-        if position not in in_place.values():
+        if guarded not in made:
             same = guarded.bytes.tobytes() == np.ascontiguousarray(array).tobytes()
             assert same, f"{name} changed input {position}"
     return status, [o.array for o in made]

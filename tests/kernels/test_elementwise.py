@@ -149,6 +149,8 @@ def test_elementwise_in_place(isa, op):
     expected = whole(op, *inputs)
     for i in range(len(inputs)):
         assert same_numbers(whole(op, *inputs, in_place={0: i}), expected)
+    twice = inputs[:1] * len(inputs)
+    assert same_numbers(whole(op, *twice, in_place={0: 0}), whole(op, *twice))
 
 
 @pytest.mark.parametrize(

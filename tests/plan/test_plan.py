@@ -162,6 +162,14 @@ def test_checker_sees_a_wrong_offset():
         check(plan)
 
 
+def test_what_an_operation_reads_twice_may_be_written_over_once():
+    x = new_input(TensorType(SHAPE, float32))
+    a = ops.relu(x)
+    plan = make_plan(Graph([ops.sum_(ops.multiply(a, a))]))
+    check(plan)
+    assert plan.arena_bytes == a.nbytes
+
+
 def test_update_writes_over_the_parameter():
     cell = _cell("p")
     p, g = emit(READ, cell=cell).outputs[0], new_input(TensorType(SHAPE, float32))

@@ -258,9 +258,12 @@ class _Store:
         return self._in_place(node, new.index, old)
 
     def _in_place(self, node: Node, index: int, old: Value) -> bool:
-        readers = [i for i, v in enumerate(node.inputs) if self.lives.root[v] is old]
-        same = node.inputs[readers[0]].nbytes == node.outputs[index].nbytes == old.nbytes
-        return same and len(readers) == 1 and (index, readers[0]) in node.op.inplace
+        size = node.outputs[index].nbytes
+        return old.nbytes == size and all(
+            v.nbytes == size and (index, i) in node.op.inplace
+            for i, v in enumerate(node.inputs)
+            if self.lives.root[v] is old
+        )
 
     # ---- the arena ----
 
