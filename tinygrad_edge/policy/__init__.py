@@ -9,6 +9,7 @@ from .microbatch import Microbatch
 from .pipeline import PHASES, Machine, Policy, rewrite
 from .planned import Planned, save_decisions
 from .recompute import Recompute
+from .second_backward import SecondBackward
 from .store import Store
 
 #: Of ``tinygrad_edge.sparse``, a room above this one: the package puts it here.
@@ -29,6 +30,7 @@ __all__ = [
     "Policy",
     "Precision",
     "Recompute",
+    "SecondBackward",
     "SparseWeights",
     "Store",
     "as_bytes",

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, ancestors, base_of
+from ..graph import Graph, Node, Value, base_of
 from ..ops.chain import CHAIN, is_step
 from ..ops.conv import CONVOLUTIONS
 from ..ops.norm import BATCH_NORM_APPLY, BATCH_NORM_APPLY_ADD
 from ..ops.sparse import SPARSE_CONV2D
-from ..ops.update import UPDATES
-from ..plan.ledger import megabytes
+from .early_updates import EarlyUpdates
 from .formats import Format, Mask, backward_readers, bitmask
-from .pipeline import Policy, checking
+from .pipeline import Policy
 from .select import SMALL, crossing
 
 __all__ = ["Default"]
@@ -55,38 +52,7 @@ class Default(Policy):
 
     def parts(self) -> tuple[Policy, ...]:
         """The two rewrites."""
-        return self, _EarlyUpdates()
-
-
-@dataclass(frozen=True)
-class _EarlyUpdates(Policy):
-    phase: ClassVar[str] = "schedule"
-
-    def __call__(self, graph: Graph) -> Graph:
-        """Give the graph with its update part spread over the backward part."""
-        if any(
-            v.node.part == "update" for n in graph.nodes if n.part != "update" for v in n.inputs
-        ):
-            return graph  # the step goes on after an update: its order is the user's
-        return graph.reordered(_updates_early(graph)).marked(remarks=_held_gradients(graph))
-
-
-def _held_gradients(graph: Graph) -> Iterator[str]:
-    """What it costs that gradients wait for a number that all of them make: their global norm."""
-    updates = [n for n in graph.nodes if n.op in UPDATES]
-    scales = Counter(v for n in updates for v in n.inputs[1].node.inputs if v.size == 1)
-    for scale, count in scales.items():
-        before = [n for n in ancestors([scale]) if n.part == "update"]
-        held = {v for n in before for v in map(base_of, n.inputs) if v.node.part == "backward"}
-        if count > 1 and len(held) > 1:
-            parts = Counter[str]()
-            for node in graph.nodes:
-                parts[node.part] += node.op.flops(node)
-            yield (
-                f"Default(): {megabytes(sum(v.nbytes for v in held))} of gradients wait for their "
-                "global norm; a second backward part instead would take "
-                f"{parts['backward'] / max(parts.total(), 1):.0%} more operations"
-            )
+        return self, EarlyUpdates()
 
 
 def _nearly_free(graph: Graph) -> set[Value]:
@@ -144,76 +110,3 @@ def _sources(node: Node) -> list[Value]:
     if node.op is SPARSE_CONV2D or node.op in CONVOLUTIONS:
         return [base_of(node.inputs[0])]
     return [v for v in map(base_of, node.inputs) if v.nbytes >= node.outputs[0].nbytes]
-
-
-def _updates_early(graph: Graph) -> list[Node]:
-    """The nodes with each of the update part where all that it waits for has just been done."""
-    last_check = max((n.number for n in checking(graph)), default=-1)
-    blockers = _blockers(graph)
-    # Constants and reads of cells wait for nothing; they come right before who reads them.
-    updates = [n for n in graph.nodes if n.part == "update" and n.inputs]
-    missing: dict[Node, int] = {}
-    users: dict[Node, list[Node]] = {}
-    for node in updates:
-        needs = {v.node for v in node.inputs if v.node.inputs}
-        needs |= blockers.get(node, set())
-        missing[node] = len(needs)
-        for needed in needs:
-            users.setdefault(needed, []).append(node)
-    placed: dict[Node, None] = {}
-
-    def put(first: Node) -> None:
-        stack = [first]
-        while stack:
-            node = stack.pop()
-            placed.update(dict.fromkeys(v.node for v in node.inputs if not v.node.inputs))
-            placed[node] = None
-            ready = []
-            for user in users.get(node, ()):
-                missing[user] -= 1
-                if missing[user] == 0 and checked:
-                    ready.append(user)
-            stack.extend(reversed(ready))
-
-    checked = last_check < 0
-    for node in graph.nodes:
-        if node.part != "update" or (node in missing and missing[node] == 0 and node not in placed):
-            put(node)
-        if node.number == last_check:
-            checked = True
-            for waiting in updates:
-                if missing[waiting] == 0 and waiting not in placed:
-                    put(waiting)
-    return list(placed)
-
-
-def _blockers(graph: Graph) -> dict[Node, set[Node]]:
-    """For each assignment and its update, the nodes that read the version it overwrites."""
-    readers = graph.readers()
-    newest: dict[Cell, Value] = {}
-    found: dict[Node, set[Node]] = {}
-    for node in graph.nodes:
-        if node.op is READ:
-            newest[node.attrs["cell"]] = node.outputs[0]
-        elif node.op is ASSIGN:
-            cell = node.attrs["cell"]
-            if cell in newest:
-                maker = node.inputs[0].node
-                reading = _all_readers(newest[cell], readers)
-                found[node] = reading - {node}
-                if maker.part == "update":  # so that it can write over the old version
-                    found.setdefault(maker, set()).update(reading - {node, maker})
-            newest[cell] = node.outputs[0]
-    return found
-
-
-def _all_readers(value: Value, readers: dict[Value, list[Node]]) -> set[Node]:
-    """Readers of a value and of its views."""
-    found: set[Node] = set()
-    stack = [value]
-    while stack:
-        for node in readers.get(stack.pop(), ()):
-            found.add(node)
-            if node.op.alias:
-                stack.append(node.outputs[0])
-    return found

@@ -24,7 +24,16 @@ Rewrite = Callable[[Graph], Graph]
 __all__ = ["PHASES", "Machine", "Policy", "checking", "lower_composites", "rewrite"]
 
 #: In order. A user's order of policies matters only within a phase.
-PHASES = ("structure", "autodiff", "microbatch", "lower", "crossing", "schedule", "budget")
+PHASES = (
+    "structure",
+    "autodiff",
+    "microbatch",
+    "lower",
+    "crossing",
+    "backward",
+    "schedule",
+    "budget",
+)
 
 
 class Machine(NamedTuple):

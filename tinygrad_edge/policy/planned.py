@@ -15,13 +15,18 @@ from ..plan import Plan
 from .again import encoded
 from .microbatch import Microbatch
 from .pipeline import ANY_MACHINE, Machine, Policy
+from .second_backward import SecondBackward
 from .store import Store
 
 __all__ = ["Planned", "save_decisions"]
 
 _FORMAT = "tinygrad_edge decisions 1"
 #: What a budget may have chosen besides.
-_COMPANIONS: dict[str, type[Policy]] = {"Microbatch": Microbatch, "Store": Store}
+_COMPANIONS: dict[str, type[Policy]] = {
+    "Microbatch": Microbatch,
+    "SecondBackward": SecondBackward,
+    "Store": Store,
+}
 
 
 def save_decisions(plan: Plan, path: str | Path) -> None:
