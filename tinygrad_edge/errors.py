@@ -51,7 +51,18 @@ class DataError(TinygradEdgeError, ValueError):
 
 
 class NonFiniteError(TinygradEdgeError, ArithmeticError):
-    """A value that must be finite is NaN or infinite."""
+    """A value that must be finite is NaN or infinite.
+
+    Attributes
+    ----------
+    too_large : str or None
+        Module path and op of a value that does not fit the format in which it is stored. Set where
+        the failed step has changed nothing, so that it may be run again with another format.
+    """
+
+    def __init__(self, message: str, too_large: str | None = None) -> None:
+        super().__init__(message)
+        self.too_large = too_large
 
 
 class BudgetError(TinygradEdgeError, ValueError):

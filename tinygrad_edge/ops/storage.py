@@ -55,7 +55,9 @@ def _refuse(node: Node, arrays: list[np.ndarray], position: int) -> Exception:
     if np.isfinite(found):  # too large to be so in the format
         found = np.copysign(np.inf, found)
     return NonFiniteError(
-        f"{node.attrs['what']} is {found} at position {position} ({made_by.op.name}; {file}:{line})"
+        f"{node.attrs['what']} is {found} at position {position} "
+        f"({made_by.op.name}; {file}:{line})",
+        None if np.isnan(found) else ".".join((*made_by.scope, made_by.op.name)),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..dtypes import float32, int32
-from ..errors import GraphError
+from ..errors import GraphError, NonFiniteError
 from ..graph import READ, Cell, Graph, Node, Value, base_of, marked
 from ..ops import storage_losses
 from .formats import FORMATS, backward_readers
@@ -173,11 +172,10 @@ class Precision:
             if level != now:
                 self._move(int(self.cell.array[0]), name, level, why)
 
-    def retry(self, error: Exception) -> bool:
+    def retry(self, error: NonFiniteError) -> bool:
         """After a failed step: move up what did not fit, if that was the reason."""
         assert self.cell is not None
-        found = re.match(r"(.*), stored as \w+, is -?inf ", str(error))
-        meant = [n for n in self.names if found and n.split(" #")[0] == found[1] and self.level(n)]
+        meant = [n for n in self.names if n.split(" #")[0] == error.too_large and self.level(n)]
         for name in meant:
             self._move(int(self.cell.array[0]) + 1, name, 0, "did not fit")
         return bool(meant)

@@ -29,7 +29,8 @@ def run_checked(executable: Any, cells: Sequence[np.ndarray], inputs: Sequence[n
             ) from None
         first = _first_non_finite(executable, cells, inputs)
         raise NonFiniteError(
-            f"{error}; no state was changed; the first value that is not finite: {first}"
+            f"{error}; no state was changed; the first value that is not finite: {first}",
+            error.too_large,
         ) from None
 
 
