@@ -88,12 +88,11 @@ def _run_epoch(
         del images, labels  # before others are made
         now = time.perf_counter()
         progress.batch += 1
-        if decisions := training.decided():
+        decisions, moves = training.decided(), training.moved()
+        if decisions or moves:
             progress.decisions += decisions
-            files.append(*decisions)
-        if moves := training.moved():
             progress.moves += moves
-            files.append(*moves)
+            files.append(*decisions, *moves)
         progress.loss += loss
         progress.seconds += now - begun
         begun = now
