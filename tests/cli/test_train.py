@@ -119,6 +119,18 @@ def test_a_budget_changes_memory_and_no_result(command, tmp_path):
     assert same == tensors
 
 
+def test_a_budget_too_small_for_the_step_before_a_change_is_refused_at_the_start(command, tmp_path):
+    words = ("train", "--model", "cnn", "--sparsity", "0.8", "--out", "run")
+
+    def smallest(budget, *more):
+        code, _, err = command(*words, *more, "--budget", str(budget))
+        assert code == 2 and not (tmp_path / "run").exists()
+        return int(re.search(r"smallest budget found for this step is (\d+) bytes", err)[1])
+
+    usual = smallest(1)
+    assert smallest(usual, "--dst", "rigl") > usual
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
 def test_optimizers_train(command, tmp_path, optimizer):
     code, _, _ = command("train", *SMALL, "--optimizer", optimizer, "--out", "run")

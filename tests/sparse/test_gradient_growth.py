@@ -102,6 +102,20 @@ def test_only_the_step_before_a_change_looks_at_zeros():
     assert sum(map(len, run.step._recorded.values())) == 2
 
 
+def test_the_step_before_a_change_is_planned_beforehand():
+    """So that a budget which is too small for it is refused before training."""
+    run = Run()
+    usual = run.step.plan(*run.batch(0))
+    with run.dynamic.watching():
+        watched = run.step.plan(*run.batch(0))
+    assert watched.peak_bytes > usual.peak_bytes
+    plans = []
+    for number in range(3):
+        plans.append(run.step.plan(*run.batch(number)))
+        list(run.steps([number]))
+    assert plans == [usual, usual, watched]
+
+
 def test_nothing_of_dense_size_is_in_the_plan():
     net = te.nn.Linear(1000, 500, bias=False)
     pool = sparse.sparsify(net, 0.99, where="*")

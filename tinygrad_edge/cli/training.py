@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -155,9 +156,12 @@ class Training(Classifier):
         return parts
 
     def plan(self) -> Plan:
-        """The training step's plan; nothing runs."""
+        """The training step's plan, the larger one if some steps need more; nothing runs."""
         images = np.zeros((self.settings.batch, *self.dataset.image_shape), np.float32)
-        return self.step.plan(images, np.zeros(self.settings.batch, np.int32))
+        labels = np.zeros(self.settings.batch, np.int32)
+        usual = self.step.plan(images, labels)
+        with self.moving.watching() if self.moving else nullcontext():
+            return max(usual, self.step.plan(images, labels), key=lambda plan: plan.peak_bytes)
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """An epoch's batches from the one numbered `start` on."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -123,6 +124,20 @@ class DynamicSparsity:
                 "optimizer's step or zero_grad first"
             )
         return self._make(self.change())
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Inside, a step is planned as the one before a change, which may need more bytes.
+
+        Examples
+        --------
+        With an algorithm that looks at gradients, both plans tell before training what it needs::
+
+            usual = step.plan(x, y)
+            with rigl.watching():
+                largest = max(usual.peak_bytes, step.plan(x, y).peak_bytes)
+        """
+        yield
 
     def layers(self) -> list[Event]:
         """How each layer stands, as events in which nothing happened."""

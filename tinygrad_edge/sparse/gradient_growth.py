@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class GradientGrowth(DynamicSparsity):
             most = min(self.sizes[name], room * (int(fraction * count) + 1))
             if most:
                 self._found[name] = _candidates_of(name, most)
-        self._watch()
+        self._watch(self._due)
 
     def is_change(self, steps: int) -> bool:
         """Whether there is a change after so many training steps: not when the fraction is 0."""
@@ -73,13 +74,22 @@ class GradientGrowth(DynamicSparsity):
     def step(self) -> list[Event]:
         """Count a training step, and move non-zeros if it is time; see `DynamicSparsity.step`."""
         events = super().step()
-        self._watch()
+        self._watch(self._due)
         return events
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Inside, a step is planned as the one before a change; see `DynamicSparsity.watching`."""
+        self._watch(True)
+        try:
+            yield
+        finally:
+            self._watch(self._due)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         super().load_state_dict(state)
-        self._watch()
+        self._watch(self._due)
 
     def candidates(self) -> dict[str, np.ndarray]:
         """Give the zeros of each layer, largest gradients first, and forget them.
@@ -102,9 +112,13 @@ class GradientGrowth(DynamicSparsity):
             )
         return found
 
-    def _watch(self) -> None:
-        """Have the next training step find candidates, if a change follows it."""
-        due = self.is_change(self.steps + 1)
+    @property
+    def _due(self) -> bool:
+        """Whether a change follows the next training step."""
+        return self.is_change(self.steps + 1)
+
+    def _watch(self, due: bool) -> None:
+        """Have training steps find candidates, or not."""
         for name, found in self._found.items():
             layer, cell = self.pool.layers[name], found.cell if due else None
             if layer.candidates is not cell:
