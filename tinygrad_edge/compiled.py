@@ -22,7 +22,6 @@ from .policy import (
     Budget,
     Default,
     Machine,
-    Microbatch,
     Planned,
     Policy,
     Precision,
@@ -106,11 +105,9 @@ class CompiledStep:
                 what = type(deciding[0]).__name__
                 raise GraphError(f"{what} decides how each value crosses: leave out {rivals[0]}")
         adaptive = [p for p in self.policies if isinstance(p, AdaptivePrecision)]
-        if len(adaptive) > 1 or (
-            adaptive and any(isinstance(p, Microbatch) for p in self.policies)
-        ):
+        if len(adaptive) > 1:
             raise GraphError(
-                "AdaptivePrecision needs the whole batch, once: leave out what is beside it"
+                f"one AdaptivePrecision decides for all values: leave out {adaptive[1]}"
             )
         #: What `AdaptivePrecision` has decided; None without it.
         self.precision = Precision(adaptive[0]) if adaptive else None
@@ -261,7 +258,10 @@ class CompiledStep:
             )
         workspace = runtime.current().workspace
         machine = Machine(
-            lambda graph: make_plan(graph, workspace), runtime.current().times, self._rounding
+            lambda graph: make_plan(graph, workspace),
+            runtime.current().times,
+            self._rounding,
+            retries=self.precision is not None,
         )
         rewritten = rewrite(traced, self._policies_now(), machine)
         graph, read = rewritten.without_unread_inputs()

@@ -30,9 +30,9 @@ class Net(te.nn.Module):
 
 
 class Training:
-    def __init__(self, policies):
+    def __init__(self, policies, build=Net):
         te.manual_seed(0)
-        self.model = Net()
+        self.model = build()
         self.optimizer = te.optim.SGD(self.model.parameters(), 0.01, momentum=0.9)
         self.step = te.compile(self._step, policies=policies)
 
@@ -138,5 +138,84 @@ def test_what_cannot_be_is_refused():
     for wrong in ({"bound": 0}, {"bound": 1.0}, {"every": 0}):
         with pytest.raises(GraphError, match="AdaptivePrecision: "):
             AdaptivePrecision(**wrong)
-    with pytest.raises(GraphError, match="needs the whole batch"):
-        Training([AdaptivePrecision(), Microbatch(2)])
+    with pytest.raises(GraphError, match="one AdaptivePrecision decides"):
+        Training([AdaptivePrecision(), AdaptivePrecision(bound=0.1)])
+
+
+# ---- in micro-batches ----
+
+
+class Tall(te.nn.Module):
+    """Layers without a bound on what they make, so that one sample can be too large."""
+
+    def __init__(self):
+        self.first = te.nn.Linear(64, 64)
+        self.second = te.nn.Linear(64, 64)
+        self.last = te.nn.Linear(64, 4)
+
+    def forward(self, x, size):
+        wide = self.second(self.first(x))
+        return self.last(wide.tanh() * wide)
+
+
+TALL = DRAW.standard_normal((8, 64)).astype(np.float32)
+
+
+def tall(policies):
+    return Training(policies, Tall)
+
+
+def losses_of(training, x, y):
+    """What the first step measures of each value."""
+    found = []
+    precision = training.step.precision
+    precision.done = lambda names, measured: found.append(dict(zip(names, measured, strict=True)))
+    training.step(x, y, 1.0, 1.0)
+    return found[0]
+
+
+def test_a_value_is_measured_in_each_part_and_the_worst_one_decides(each_runtime):
+    x = TALL * np.float32([1e-3] * 6 + [1e2] * 2)[:, None]
+    whole = losses_of(tall([Microbatch(4), AdaptivePrecision()]), x, Y)
+    for part in range(4):
+        rows = slice(2 * part, 2 * part + 2)
+        own = losses_of(tall([AdaptivePrecision()]), x[rows], Y[rows])
+        assert whole.keys() == own.keys() != set()
+        for name, losses in own.items():
+            np.testing.assert_array_equal(whole[name].reshape(4, -1)[part], losses)
+    training = tall([Microbatch(4), AdaptivePrecision()])
+    training.step(x, Y, 1.0, 1.0)
+    rules, precision = AdaptivePrecision(), training.step.precision
+    for name, losses in whole.items():
+        level = rules.level([float(n) for n in losses.reshape(4, -1).max(0)], 1)[0]
+        assert precision.formats[name] == ("float32", "float16", "int8")[level]
+    assert len(training.step.plan(x, Y, 1.0, 1.0).graph.outputs) == 1
+
+
+def test_what_does_not_fit_in_the_last_part_is_run_again_as_a_whole(each_runtime):
+    """Also where the moments could have taken up the gradients of the parts before."""
+    x = TALL.copy()
+    x[7] *= np.float32(1e6)
+    found, unfit = [], set()
+    for _ in range(2):
+        training = tall([Microbatch(4), AdaptivePrecision(bound=1e-6)])
+        plan, precision = training.step.plan(x, Y, 1.0, 1.0), training.step.precision
+        for name in unfit:  # as if they had been found too large before
+            precision.cell.array[1 + precision.names.index(name)] = 0
+        found.append((training.step(x, Y, 1.0, 1.0).item(), training.state()))
+        unfit = unfit or {d.value for d in precision.decisions if d.why == "did not fit"}
+    assert unfit and not any(d.why == "did not fit" for d in precision.decisions)
+    assert found[0] == found[1]
+    assert any("could not be run again" in r for r in plan.graph.remarks)
+
+
+def test_a_resumed_run_in_micro_batches_takes_the_same_decisions(tmp_path):
+    policies = [Default(), Microbatch(4), AdaptivePrecision(every=2)]
+    whole, begun, resumed = (tall(policies) for _ in range(3))
+    losses = [whole.step(TALL, Y, 1.0, 1.0).item() for _ in range(6)]
+    [begun.step(TALL, Y, 1.0, 1.0) for _ in range(3)]
+    te.save(tmp_path / "run.safetensors", begun.step)
+    resumed.step.plan(TALL, Y, 1.0, 1.0)
+    te.load(tmp_path / "run.safetensors", resumed.step)
+    assert [resumed.step(TALL, Y, 1.0, 1.0).item() for _ in range(3)] == losses[3:]
+    assert resumed.state() == whole.state()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..dtypes import float32, int32
 from ..errors import GraphError, NonFiniteError
-from ..graph import READ, Cell, Graph, Node, Value, base_of, marked
+from ..graph import READ, Cell, Graph, Node, Value, base_of, emit, marked
 from ..ops import storage_losses
 from .formats import FORMATS, backward_readers
 from .pipeline import Policy
@@ -128,6 +128,7 @@ class Precision:
         self.cell: Cell | None = None
         self.names: tuple[str, ...] = ()
         self.measured: tuple[str, ...] = ()  # by the latest plan
+        self.places: tuple[tuple[int, int], ...] = ()  # of these: origins of nodes, and outputs
 
     @property
     def formats(self) -> dict[str, str]:
@@ -163,12 +164,13 @@ class Precision:
             self.cell = Cell("policy/precision", levels.shape, int32, "buffer", lambda: levels)
 
     def done(self, names: Sequence[str], measured: Sequence[np.ndarray]) -> None:
-        """Count a step, and decide by what it measured of each value."""
+        """Count a step, and decide by what it measured of each value, in its worst micro-batch."""
         assert self.cell is not None
         self.cell.array[0] += 1
         for name, losses in zip(names, measured, strict=True):
             now = self.level(name)
-            level, why = self.rules.level([float(x) for x in losses], now)
+            worst = losses.reshape(-1, 4).max(axis=0)  # of what `storage_losses` tells of each part
+            level, why = self.rules.level([float(x) for x in worst], now)
             if level != now:
                 self._move(int(self.cell.array[0]), name, level, why)
 
@@ -207,8 +209,12 @@ class _Now(Policy):
     def __repr__(self) -> str:
         return repr(self.precision.rules)
 
+    def parts(self) -> tuple[Policy, ...]:
+        """Marking is a matter of the core, and what leaves it one of the whole step."""
+        return self, _Measuring(self.precision)
+
     def __call__(self, graph: Graph) -> Graph:
-        """Mark each value with its format, and measure them if it is time."""
+        """Mark each value with its format, and say which are to be measured, if it is time."""
         named = dict(_movable(graph))
         if not named:
             nothing_matched(self.precision.rules, "saved value")
@@ -220,12 +226,10 @@ class _Now(Policy):
             form = FORMATS[LEVELS[level]](value, readers[value]) if level else None
             if form is not None and form.nbytes(value) < value.nbytes:
                 stored[value] = form
-        graph = graph.marked(stored=stored, remarks=[self._remark(named)])
-        if not self.precision.measures:
-            self.precision.measured = ()
-            return graph
-        self.precision.measured = tuple(named)
-        return _measured(graph, tuple(named.values()))
+        measured = named if self.precision.measures else {}
+        self.precision.measured = tuple(measured)
+        self.precision.places = tuple((v.node.origin, v.index) for v in measured.values())
+        return graph.marked(stored=stored, remarks=[self._remark(named)])
 
     def _remark(self, named: Collection[str]) -> str:
         levels = [self.precision.level(name) for name in named]
@@ -262,24 +266,55 @@ def _critical(graph: Graph) -> Collection[Value]:
 
 
 def _has_weights(node: Node) -> bool:
-    weights = (v for v in node.inputs if len(v.shape) > 1 and base_of(v).node.op is READ)
-    return not node.op.alias and any(weights)
+    makers = (base_of(v).node for v in node.inputs if len(v.shape) > 1)
+    # A part of the batch is given them.
+    return not node.op.alias and any(n.op is READ or n.part == "state" for n in makers)
 
 
-def _measured(graph: Graph, values: Sequence[Value]) -> Graph:
-    """The graph with what storing would lose of each value as more outputs."""
-    wanted = set(values)
-    found: dict[Value, Value] = {}
+@dataclass(frozen=True)
+class _Measuring(Policy):
+    phase: ClassVar[str] = "budget"
+
+    precision: Precision
+
+    def __repr__(self) -> str:
+        return repr(self.precision.rules)
+
+    def __call__(self, graph: Graph) -> Graph:
+        """Let what storing would lose of each value leave the step, for each part of the batch."""
+        if not self.precision.places:
+            return graph
+        core = graph.core()
+        body = _with_losses(core, self.precision.places)
+        if core is graph:
+            return body
+        more: list[Value] = []
+
+        def visit(node: Node, inputs: tuple[Value, ...]) -> Iterable[Value] | None:
+            if node.body is not core:
+                return None
+            with marked(part=node.part, scope=node.scope, source=node.source):
+                outputs = emit(node.op, *inputs, **{**node.attrs, "body": body}).outputs
+            own = len(node.outputs)
+            more.extend(outputs[own:])
+            return outputs[:own]
+
+        return graph.rewrite(visit).with_outputs(more)
+
+
+def _with_losses(graph: Graph, places: Sequence[tuple[int, int]]) -> Graph:
+    """The graph with what storing would lose of the values in these places as more outputs."""
+    wanted = set(places)
+    found: dict[tuple[int, int], Value] = {}
 
     def visit(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
-        if wanted.isdisjoint(node.outputs):
+        own = [v.index for v in node.outputs if (node.origin, v.index) in wanted]
+        if node.part != "forward" or not own:
             return None
         copy = node.again(inputs)
-        for old, new in zip(node.outputs, copy.outputs, strict=True):
-            if old in wanted:
-                with marked(part=node.part, scope=node.scope, source=node.source):
-                    found[old] = storage_losses(new)
+        with marked(part=node.part, scope=node.scope, source=node.source):
+            found.update({(node.origin, i): storage_losses(copy.outputs[i]) for i in own})
         return copy.outputs
 
     graph = graph.rewrite(visit)
-    return graph.with_outputs(found[v] for v in values)
+    return graph.with_outputs(found[place] for place in places)

@@ -21,7 +21,7 @@ from ..ops.loop import loop
 from ..ops.update import SGD_MOMENTUM
 from ..plan.ledger import megabytes
 from .parts import Parts, described
-from .pipeline import Policy
+from .pipeline import ANY_MACHINE, Machine, Policy
 
 __all__ = ["Microbatch"]
 
@@ -38,9 +38,11 @@ class Microbatch(Policy):
     part, and running statistics move once a part; the plan says so.
 
     SGD with momentum adds each part's gradients straight to the moments, so that no gradients are
-    kept at all. If the loss of a part after the first is not finite, the step fails when the
-    moments have changed already (labels are checked beforehand). Nesterov's rule, clipping by the
-    global norm and all other optimizers need the whole gradient: its sums are kept.
+    kept at all. If the loss of a part after the first is not finite, or what `Store` keeps of it
+    does not fit, the step fails when the moments have changed already (labels are checked
+    beforehand). Nesterov's rule, clipping by the
+    global norm and all other optimizers need the whole gradient: its sums are kept. So they are
+    beside `AdaptivePrecision`, which runs a step again when a value of any part did not fit.
 
     Parameters
     ----------
@@ -63,9 +65,15 @@ class Microbatch(Policy):
 
     def __call__(self, graph: Graph) -> Graph:
         """Give the graph with a loop over the parts in it."""
+        return self.apply(graph, ANY_MACHINE)
+
+    def apply(self, graph: Graph, machine: Machine) -> Graph:
+        """Give the graph with a loop that leaves the moments alone if the step may be run again."""
         if any(node.body is not None for node in graph.nodes):
             raise GraphError("the batch is in parts already")
-        return graph if self.n == 1 else _Builder(graph, Parts(graph, self.n)).result(repr(self))
+        if self.n == 1:
+            return graph
+        return _Builder(graph, Parts(graph, self.n), machine.retries).result(repr(self))
 
 
 class _Carried(NamedTuple):
@@ -81,8 +89,8 @@ class _Carried(NamedTuple):
 class _Builder:
     """The step outside of the loop, and the loop's body, node by node."""
 
-    def __init__(self, graph: Graph, parts: Parts) -> None:
-        self.graph, self.parts = graph, parts
+    def __init__(self, graph: Graph, parts: Parts, retries: bool) -> None:
+        self.graph, self.parts, self.retries = graph, parts, retries
         self.readers = graph.readers()
         self.outside: dict[Value, Value] = {}
         self.inside: dict[tuple[Value, int | None], Value] = {}
@@ -169,7 +177,7 @@ class _Builder:
 
     def _adds_to_moment(self, update: Node) -> bool:
         """Whether an update can take up one part's gradient after the other."""
-        if update.op is not SGD_MOMENTUM or update.attrs["nesterov"]:
+        if self.retries or update.op is not SGD_MOMENTUM or update.attrs["nesterov"]:
             return False
         p, gradient, moment, hyper = update.inputs
         total = self.parts.axis.get(gradient) == TOTAL and moment.node.op is READ
@@ -373,12 +381,15 @@ class _Builder:
             yield f"{label}: statistics of batch-norm are those of {part} of the {batch} samples"
         gradients = sum(v.nbytes for v in self.sums if v.node.part == "backward")
         if gradients:
-            yield (
-                f"{label}: {megabytes(gradients)} hold sums of gradients (SGD with momentum needs "
-                "none, without Nesterov's rule and clipping)"
+            unless = (
+                "else a step whose values do not fit their formats could not be run again"
+                if self.retries
+                else "SGD with momentum needs none, without Nesterov's rule and clipping"
             )
+            yield f"{label}: {megabytes(gradients)} hold sums of gradients ({unless})"
         if self.updates:
             yield (
-                f"{label}: gradients are added to the moments at once; a loss that is not finite "
-                "in a later part fails the step when they have changed"
+                f"{label}: gradients are added to the moments at once; a loss that is not finite, "
+                "or a stored value that does not fit, in a later part fails the step when they "
+                "have changed"
             )

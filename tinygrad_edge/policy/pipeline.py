@@ -40,12 +40,15 @@ class Machine(NamedTuple):
     """What a policy may ask about where the step will run.
 
     ``plan_of`` plans a graph as it will be run; ``times`` gives the seconds of kernel calls that
-    were measured, by their signature; ``rounding`` is the generator of stochastic rounding.
+    were measured, by their signature; ``rounding`` is the generator of stochastic rounding;
+    ``retries`` says that a step may be run again when a value did not fit its format, so that no
+    part of it may have changed anything by then.
     """
 
     plan_of: Callable[[Graph], Plan]
     times: Callable[[], Mapping[str, float]]
     rounding: Cell = ANY_CELL
+    retries: bool = False
 
 
 #: Kernels want no workspaces, and nothing was measured.
