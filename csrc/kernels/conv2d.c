@@ -2,6 +2,7 @@
 #include "conv2d_direct.h"
 #include "conv2d_geometry.h"
 #include "conv2d_narrow.h"
+#include "conv2d_spread.h"
 #include "conv2d_winograd.h"
 
 static void correlate(correlation *p, void *const *operand)
@@ -40,6 +41,10 @@ static int64_t conv2d_f32_workspace(const void *params, int32_t threads)
 static int64_t conv2d_backward_data_f32(void *const *operand, const void *params)
 {
     const tge_conv2d_params *p = params;
+    if (suits_spread(p)) {
+        backward_data_spread(operand, p);
+        return 0;
+    }
     clear_job clear = {p, operand[0]};
     int gaps = leaves_gaps(p);
     if (gaps)
@@ -56,6 +61,8 @@ static int64_t conv2d_backward_data_f32(void *const *operand, const void *params
 static int64_t conv2d_backward_data_f32_workspace(const void *params, int32_t threads)
 {
     const tge_conv2d_params *p = params;
+    if (suits_spread(p))
+        return spread_workspace(p, threads);
     int64_t bytes = 0;
     for (int64_t i = 0; i < p->stride_h; i++)
         for (int64_t j = 0; j < p->stride_w; j++) {

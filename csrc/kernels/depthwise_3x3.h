@@ -4,7 +4,7 @@
 #ifndef TGE_DEPTHWISE_3X3_H
 #define TGE_DEPTHWISE_3X3_H
 
-#include "strided.h"
+#include "edge.h"
 
 enum { GROUP = 4 }; /* rows of outputs */
 
@@ -28,21 +28,7 @@ static inline group_rows rows_of_group(const float *plane, int64_t height, int64
     return g;
 }
 
-/* The lanes of elements at, at + 1, ... that lie in a row. */
-static inline lane_mask lanes_within(int64_t at, int64_t width)
-{
-    return lanes_between(clamp_i64(-at, 0, VL), clamp_i64(width - at, 0, VL));
-}
-
 static inline vf vload_row(const float *row, int64_t at, lane_mask mask) { return row ? vload_masked(row + at, mask) : vsplat(0.0f); }
-
-static inline void vstore_within(float *row, int64_t at, int64_t width, vf x)
-{
-    if (at >= 0 && at + VL <= width)
-        vstore(row + at, x);
-    else
-        vstore_masked(row + at, lanes_within(at, width), x);
-}
 
 /* What a vector of outputs reads of each row: from `at` on, all of it inside of the image or only the lanes of the masks. */
 typedef struct {

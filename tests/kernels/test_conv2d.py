@@ -148,6 +148,31 @@ def test_conv2d_winograd_any_geometry(isa, kernel, layout, g):
     check(kernel, g, layout)
 
 
+@st.composite
+def halving_geometries(draw):
+    """Draw geometries whose gradient by the data is spread from whole samples, and some beside."""
+    groups = draw(st.integers(1, 2))
+    g = geometry(
+        draw(st.integers(1, 9)),
+        groups * draw(st.integers(15, 40)),
+        groups * draw(st.integers(63, 90)),
+        draw(pair(1, 22)),
+        draw(pair(1, 3)),
+        (2, 2),
+        draw(pair(0, 4)),
+        groups=groups,
+    )
+    hypothesis.assume(g["p"] > 0 and g["q"] > 0)
+    return g
+
+
+@both_layouts
+@hypothesis.settings(SETTINGS, max_examples=25)
+@hypothesis.given(g=halving_geometries())
+def test_conv2d_backward_data_of_windows_that_move_by_two(isa, layout, g):
+    check("conv2d_backward_data_f32", g, layout)
+
+
 @every_kernel
 @pytest.mark.parametrize("channels", [16, 128])
 def test_conv2d_winograd_loses_at_most_a_digit(isa, kernel, channels):
@@ -177,6 +202,7 @@ LARGE = {
     "1x1, planes cut": geometry(2, 140, 17, (40, 52), (1, 1)),
     "1x1 stride 2, planes as rows": geometry(2, 40, 30, (33, 32), (1, 1), stride=(2, 2)),
     "3x3 stride 2, rows": geometry(2, 7, 13, (31, 64), (3, 3), stride=(2, 2), pad=(1, 1)),
+    "3x3 stride 2, samples": geometry(9, 70, 300, (15, 13), (3, 3), stride=(2, 2), pad=(1, 1)),
     "1x1 stride 2": geometry(2, 20, 40, (9, 8), (1, 1), stride=(2, 2)),
     "long row": geometry(2, 6, 9, (1, 700), (1, 9), pad=(0, 4)),
     "large window": geometry(1, 3, 5, (30, 29), (19, 17), pad=(9, 8)),
@@ -207,7 +233,9 @@ def test_conv2d_bits_are_the_same_for_any_threads_and_layout(threads, kernel, na
 
 
 @every_kernel
-@pytest.mark.parametrize("name", ["3x3", "few outputs", "1x1", "1x1, planes as rows"])
+@pytest.mark.parametrize(
+    "name", ["3x3", "few outputs", "1x1", "1x1, planes as rows", "3x3 stride 2, samples"]
+)
 def test_conv2d_bits_are_the_same_wherever_multiply_and_add_round_once(kernel, name):
     fused = [isa for isa in _ffi.isas() if isa != "generic"] if _ffi.available() else []
     if len(fused) < 2:
