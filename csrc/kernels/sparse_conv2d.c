@@ -1,5 +1,6 @@
 /* sparse_conv2d_f32 and sparse_conv2d_backward_data_f32: sparse products (sparse_product.h) of the image, and of the output gradient. */
 #include "sparse_index.h"
+#include "sparse_scatter.h"
 
 /* Where things lie in the workspace, from its begin on; a layer as it lies has no turned columns. */
 typedef struct {
@@ -82,6 +83,10 @@ static int64_t sparse_conv2d_f32_workspace(const void *params, int32_t threads)
 static int64_t sparse_conv2d_backward_data_f32(void *const *operand, const void *params)
 {
     const tge_sparse_conv2d_params *p = params;
+    if (suits_scatter(p)) {
+        scatter_data(operand, p);
+        return 0;
+    }
     clear_job clear = {&p->conv, operand[0]};
     int gaps = leaves_gaps(&p->conv);
     if (gaps)
@@ -98,6 +103,8 @@ static int64_t sparse_conv2d_backward_data_f32(void *const *operand, const void 
 static int64_t sparse_conv2d_backward_data_f32_workspace(const void *params, int32_t threads)
 {
     const tge_sparse_conv2d_params *p = params;
+    if (suits_scatter(p))
+        return scatter_workspace(&p->conv, threads);
     int64_t bytes = 0;
     for (int64_t i = 0; i < p->conv.stride_h; i++)
         for (int64_t j = 0; j < p->conv.stride_w; j++) {

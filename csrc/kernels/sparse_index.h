@@ -26,7 +26,7 @@ static inline stretch *stretch_of(const index_job *job, int64_t block, int64_t o
     return job->index->stretches + (output / cut->part * cut->blocks + block) * cut->part + output % cut->part;
 }
 
-/* Leave out outputs without a non-zero, but in the first block, where sums begin. */
+/* Leave out outputs without a non-zero, but in the first block, where sums begin, and in the last, where they may go to the output. */
 static void compact_chunk(void *context, int64_t list)
 {
     const index_job *job = context;
@@ -35,7 +35,7 @@ static void compact_chunk(void *context, int64_t list)
     int64_t outputs = min_i64(job->p->outputs - list / cut->blocks * cut->part, cut->part);
     int32_t found = 0;
     for (int64_t m = 0; m < outputs; m++)
-        if (first[m].count > 0 || list % cut->blocks == 0)
+        if (first[m].count > 0 || list % cut->blocks == 0 || list % cut->blocks == cut->blocks - 1)
             first[found++] = first[m];
     job->index->found[list] = found;
 }

@@ -4,6 +4,7 @@
  * up to 128 grid points. The panel holds what a tile reads of some channels, [channel][tap of a row][row][lane], with the stride, padding
  * and shift of the tap along a row taken out. So all that a non-zero reads is one aligned stretch of the panel, and the taps along a column
  * share their rows. Columns of the weights come in blocks whose panel about fits the first cache; between blocks the sums wait in a buffer.
+ * Planes of whole units under a 1 x 1 window want no panel: they are read, and with the last block written, where they lie.
  * A sum adds in the order of the columns, wherever these, outputs and tiles are cut.
  */
 #ifndef TGE_SPARSE_PRODUCT_H
@@ -16,6 +17,7 @@ enum {
     UNIT = 16,               /* floats; the same for all instruction sets, as workspaces are */
     TILE_UNITS = 8,
     PANEL_UNITS = 40 * 1024 / (4 * UNIT),
+    CACHE_SETS = 64,         /* of lines in the first cache */
 };
 
 /* The non-zeros of one output in one block of columns: [begin, begin + count) of values and columns. */
@@ -31,6 +33,14 @@ typedef struct {
     int64_t items, per_chunk, chunks;     /* an item is a part and a tile */
     int64_t panel_floats, floats;         /* of a worker's panel; of all that a worker has */
 } sparse_cut;
+
+/* Whether planes of whole units are read, and written, where they lie: the rows of a tile must not share few sets of the first cache. */
+static int lies_in_units(const correlation *p)
+{
+    const sliding_window *w = &p->window;
+    return is_plain(w) && w->h.grid == 1 && w->w.grid % UNIT == 0 && w->c_stride % UNIT == 0 && w->n_stride % UNIT == 0 && p->out_w == 1
+        && p->out_c % UNIT == 0 && p->out_n % UNIT == 0 && gcd(w->c_stride / UNIT, CACHE_SETS) <= TILE_UNITS;
+}
 
 static sparse_cut cut_sparse(const correlation *p)
 {
@@ -62,7 +72,7 @@ static sparse_cut cut_sparse(const correlation *p)
     cut.chunks = ceil_div(cut.items, cut.per_chunk);
 
     /* A block that begins inside of a channel meets one more. */
-    cut.panel_floats = (ceil_div(cut.block, taps) + 1) * cut.channel_units * UNIT;
+    cut.panel_floats = lies_in_units(p) ? 0 : (ceil_div(cut.block, taps) + 1) * cut.channel_units * UNIT;
     cut.floats = cut.panel_floats + round_up(cut.part, UNIT) * cut.units * UNIT;
     return cut;
 }
@@ -90,10 +100,12 @@ typedef struct {
 static void find_units(int32_t *units, const correlation *p, const sparse_cut *cut)
 {
     const axis *h = &p->window.h;
-    const int64_t taps = tap_count(&p->window), w_taps = p->window.w.taps;
+    const int64_t taps = tap_count(&p->window), w_taps = p->window.w.taps, in_place = lies_in_units(p);
     for (int64_t block = 0; block < cut->blocks; block++) {
         const int64_t start = block_start(cut, block), end = block_end(cut, block);
-        for (int64_t column = start; column < end; column++) {
+        for (int64_t column = start; column < end && in_place; column++)
+            units[column] = (int32_t)((column - start) * p->window.c_stride / UNIT);
+        for (int64_t column = start; column < end && !in_place; column++) {
             int64_t i = column % taps / w_taps, line = (column / taps - start / taps) * w_taps + column % w_taps;
             units[column] = (int32_t)(line * cut->line_units + i % h->period * cut->slot_units
                                        + i / h->period * h->shift * (cut->width / UNIT));
@@ -174,14 +186,20 @@ ALWAYS_INLINE vf load_part(const float *from, int64_t step, const panel_part *pa
 ALWAYS_INLINE void fill_rows(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t count, int64_t step,
                              const panel_part *parts, int64_t found)
 {
-    if (found == 1)
+    if (found == 1) {
+        const panel_part part = parts[0]; /* stores may alias the array */
+        if (step == 1 && part.low == 0 && part.high == VL)
+            for (int64_t i = 0; i < count; i++)
+                vstore(to + i * to_step, vload(from + part.from + i * from_step));
+        else
+            for (int64_t i = 0; i < count; i++)
+                vstore(to + i * to_step, load_part(from + i * from_step, step, &part));
+    } else if (found == 2) {
+        const panel_part part = parts[0], other = parts[1];
         for (int64_t i = 0; i < count; i++)
-            vstore(to + i * to_step, load_part(from + i * from_step, step, parts));
-    else if (found == 2)
-        for (int64_t i = 0; i < count; i++)
-            vstore(to + i * to_step, (vf)((vi)load_part(from + i * from_step, step, parts)
-                                          | (vi)load_part(from + i * from_step, step, parts + 1)));
-    else
+            vstore(to + i * to_step, (vf)((vi)load_part(from + i * from_step, step, &part)
+                                          | (vi)load_part(from + i * from_step, step, &other)));
+    } else
         for (int64_t i = 0; i < count; i++) {
             vi value = {0};
             for (int64_t k = 0; k < found; k++)
@@ -206,19 +224,20 @@ ALWAYS_INLINE void fill_channels(float *panel, const correlation *p, const spars
                 fill_rows(to, cut->channel_units * UNIT, from, p->window.c_stride, end - first, step, parts, found);
                 continue;
             }
-            for (int64_t c = first; c < end; c++, to += cut->channel_units * UNIT)
-                for (int64_t slot = 0; slot < h->slots; slot++) {
-                    const int64_t start = h->origin + t->row * h->step + slot * h->dilation;
-                    const int64_t low = start < 0 ? min_i64(ceil_div(-start, h->step), rows) : 0;
-                    const int64_t high = start < h->size ? max_i64(min_i64(ceil_div(h->size - start, h->step), rows), low) : low;
-                    float *line = to + slot * cut->slot_units * UNIT;
+            for (int64_t slot = 0; slot < h->slots; slot++) {
+                const int64_t start = h->origin + t->row * h->step + slot * h->dilation;
+                const int64_t low = start < 0 ? min_i64(ceil_div(-start, h->step), rows) : 0;
+                const int64_t high = start < h->size ? max_i64(min_i64(ceil_div(h->size - start, h->step), rows), low) : low;
+                const float *from = p->source + first * p->window.c_stride + (start + low * h->step) * w->size;
+                float *line = to + slot * cut->slot_units * UNIT;
+                for (int64_t c = first; c < end; c++, line += cut->channel_units * UNIT, from += p->window.c_stride) {
                     for (int64_t y = 0; y < low; y++)
                         vstore(line + y * cut->width, (vf){0});
-                    fill_rows(line + low * cut->width, cut->width, p->source + c * p->window.c_stride + (start + low * h->step) * w->size,
-                              row_step, high - low, step, parts, found);
+                    fill_rows(line + low * cut->width, cut->width, from, row_step, high - low, step, parts, found);
                     for (int64_t y = high; y < rows; y++)
                         vstore(line + y * cut->width, (vf){0});
                 }
+            }
         }
 }
 
@@ -267,10 +286,9 @@ typedef struct {
     const float *values;
     const uint16_t *columns;
     const int32_t *units;
-    const float *panel;
+    const float *panel, *before; /* sums of the blocks before, NULL in the first one */
     float *sums;
-    int64_t pitch; /* of the sums */
-    int add;
+    int64_t before_pitch, pitch;
 } block_product;
 
 /* `count` units of all sums of a part, over one block. */
@@ -283,10 +301,11 @@ ALWAYS_INLINE void add_units(int count, const block_product *b)
     for (const stretch *s = b->first; s < b->end; s++) {
         vf sum[TILE_UNITS * VECTORS];
         float *to = b->sums + s->output * b->pitch;
-        _Pragma("GCC unroll 16") for (int v = 0; v < count * VECTORS; v++) sum[v] = b->add ? vload(to + v * VL) : (vf){0};
+        const float *begin = b->before ? b->before + s->output * b->before_pitch : NULL;
+        _Pragma("GCC unroll 16") for (int v = 0; v < count * VECTORS; v++) sum[v] = begin ? vload(begin + v * VL) : (vf){0};
         for (int64_t at = s->begin, end = s->begin + s->count; at < end; at++) {
             const vf value = vsplat(values[at]);
-            const float *from = panel + units[columns[at]] * UNIT;
+            const float *from = panel + (int64_t)units[columns[at]] * UNIT;
             _Pragma("GCC unroll 16") for (int v = 0; v < count * VECTORS; v++) sum[v] = vfma(value, vload(from + v * VL), sum[v]);
         }
         _Pragma("GCC unroll 16") for (int v = 0; v < count * VECTORS; v++) vstore(to + v * VL, sum[v]);
@@ -303,7 +322,7 @@ static void add_block(block_product b, int64_t units)
 #else
     enum { MOST = 2 };
 #endif
-    for (; units > 0; units -= MOST, b.panel += MOST * UNIT, b.sums += MOST * UNIT)
+    for (; units > 0; units -= MOST, b.panel += MOST * UNIT, b.sums += MOST * UNIT, b.before += b.before ? MOST * UNIT : 0)
         switch (min_i64(units, MOST)) {
         case 1: add_units(1, &b); break;
         case 2: add_units(2, &b); break;
@@ -339,6 +358,10 @@ static void spread_tile(const correlation *p, const sparse_cut *cut, const spars
     for (int64_t m = 0; m < outputs; m++, out += p->out_c, sums += pitch)
         for (const grid_piece *s = t->piece; s < t->piece + t->pieces; s++) {
             float *to = out + s->sample * p->out_n + s->point * p->out_w;
+            for (int64_t y = 0; y < t->rows && p->out_w == 1; y++) { /* what is stored four outputs later: it is not cached */
+                __builtin_prefetch(to + 4 * p->out_c + y * p->out_h, 1, 3);
+                __builtin_prefetch(to + 4 * p->out_c + y * p->out_h + s->count - 1, 1, 3);
+            }
             for (int64_t x = 0; x < s->count && p->out_w == 1; x += VL)
                 spread_rows(to + x, p->out_h, sums + s->lane + x, cut->width, t->rows, min_i64(s->count - x, VL));
             for (int64_t y = 0; y < t->rows && p->out_w != 1; y++)
@@ -366,12 +389,25 @@ typedef struct {
     float *workspace;
 } sparse_job;
 
+/* A block's product of the image as it lies, piece by piece of the tile; the last one writes the output. */
+static void add_in_place(block_product b, const correlation *p, const sparse_tile *t, int64_t channel, float *sums, float *out, int64_t pitch)
+{
+    const block_product block = b;
+    for (const grid_piece *s = t->piece; s < t->piece + t->pieces; s++) {
+        b.panel = p->source + s->sample * p->window.n_stride + channel * p->window.c_stride + s->point;
+        b.before = block.before ? block.before + s->lane : NULL;
+        b.sums = out ? out + s->sample * p->out_n + s->point : sums + s->lane;
+        b.pitch = out ? p->out_c : pitch;
+        add_block(b, s->count / UNIT);
+    }
+}
+
 static void sparse_item(const sparse_job *job, int64_t item, float *panel)
 {
     const correlation *p = job->p;
     const sparse_cut *cut = &job->cut;
     const int64_t part = item % cut->parts, outputs = min_i64(p->outputs - part * cut->part, cut->part);
-    const int64_t taps = tap_count(&p->window), matrix = is_matrix(p);
+    const int64_t taps = tap_count(&p->window), pitch = cut->units * UNIT, matrix = is_matrix(p), in_place = lies_in_units(p);
     float *sums = panel + cut->panel_floats, *out = p->out + part * cut->part * p->out_c;
     sparse_tile t;
     find_tile(&t, p, cut, item / cut->parts);
@@ -381,17 +417,22 @@ static void sparse_item(const sparse_job *job, int64_t item, float *panel)
         if (matrix)
             pack_panel(panel, (int)cut->width, p->source + t.first * p->window.n_stride + start, p->window.n_stride, 1, t.lanes, end - start);
         else if (start < end) {
-            fill_panel(panel, p, cut, &t, start / taps, ceil_div(end, taps));
+            if (!in_place)
+                fill_panel(panel, p, cut, &t, start / taps, ceil_div(end, taps));
             if (item / cut->parts + 1 < cut->tiles)
                 fetch_panel(p, cut, item / cut->parts + 1, start / taps, ceil_div(end, taps));
         }
         const stretch *first = job->index.stretches + list * cut->part;
         block_product b = {.first = first, .end = first + job->index.found[list], .values = job->index.values,
                            .columns = job->index.columns, .units = job->index.units + start / SEGMENT * SEGMENT,
-                           .panel = panel, .sums = sums, .pitch = cut->units * UNIT, .add = block > 0};
-        add_block(b, t.rows * cut->width / UNIT);
+                           .panel = panel, .before = block > 0 ? sums : NULL, .before_pitch = pitch, .sums = sums, .pitch = pitch};
+        if (in_place)
+            add_in_place(b, p, &t, start, sums, block == cut->blocks - 1 ? out : NULL, pitch);
+        else
+            add_block(b, t.rows * cut->width / UNIT);
     }
-    (matrix ? spread_matrix : spread_tile)(p, cut, &t, out, sums, outputs);
+    if (!in_place)
+        (matrix ? spread_matrix : spread_tile)(p, cut, &t, out, sums, outputs);
 }
 
 static void sparse_chunk(void *context, int64_t chunk)

@@ -120,6 +120,8 @@ def test_sparse_conv2d_any_geometry(isa, kernel, layout, g, density):
 LARGE = {
     "1x1": geometry(3, 300, 130, (7, 7), (1, 1)),
     "1x1, planes of whole vectors": geometry(2, 40, 70, (8, 8), (1, 1)),
+    "1x1, planes in place, several blocks": geometry(3, 200, 70, (12, 12), (1, 1)),
+    "1x1, planes in place in one layout": geometry(16, 90, 40, (8, 8), (1, 1)),
     "1x1 stride 2": geometry(2, 40, 30, (33, 32), (1, 1), stride=(2, 2)),
     "3x3": geometry(3, 40, 50, (17, 15), (3, 3), pad=(1, 1)),
     "3x3, rows of whole tiles": geometry(4, 20, 24, (16, 16), (3, 3), pad=(1, 1)),
@@ -129,6 +131,8 @@ LARGE = {
     "large window": geometry(1, 3, 5, (30, 29), (19, 17), pad=(9, 8)),
     "linear": geometry(37, 200, 90, (1, 1), (1, 1)),
     "linear, few rows": geometry(3, 45, 70, (1, 1), (1, 1)),
+    "linear, many rows": geometry(70, 200, 90, (1, 1), (1, 1)),
+    "linear, many columns": geometry(20, 600, 30, (1, 1), (1, 1)),
     "3x3 of one point": geometry(20, 30, 40, (1, 1), (3, 3), pad=(1, 1)),
     "stride beyond the window": geometry(2, 3, 4, (11, 13), (2, 2), stride=(3, 4)),
     "three segments": geometry(2, 140_000, 3, (1, 1), (1, 1)),
