@@ -476,9 +476,9 @@ class Graph:
         # An input that nothing reads any more keeps its place in the binding order.
         inputs_now = [new.get(v, v) for v in self.inputs]
         graph = Graph([new[v] for v in self.outputs], effects, inputs_now)
-        return graph._marked_like(self, new)
+        return graph.marked_like(self, new)
 
-    def _marked_like(self, other: Graph, new: Mapping[Value, Value]) -> Graph:
+    def marked_like(self, other: Graph, new: Mapping[Value, Value]) -> Graph:
         """Take over the marks of another graph, whose values are now `new`."""
         self.again = frozenset(new[v] for v in other.again)
         self.kept = frozenset(new[v] for v in other.kept)
@@ -522,7 +522,7 @@ class Graph:
     def between(self, inputs: Iterable[Value], outputs: Iterable[Value]) -> Graph:
         """The same nodes with the same marks, between other inputs and outputs."""
         graph = Graph(outputs, self.effects, inputs)
-        return graph._marked_like(self, {v: v for n in self.nodes for v in n.outputs})
+        return graph.marked_like(self, {v: v for n in self.nodes for v in n.outputs})
 
     def with_outputs(self, more: Iterable[Value]) -> Graph:
         """The same graph with more outputs behind its own."""

@@ -215,6 +215,11 @@ def test_what_is_allowed_is_done_where_it_is_faster_or_nothing_else_fits():
     assert step_seconds(roomy) <= step_seconds(default)
 
 
+def test_parts_too_small_for_batch_norm_are_passed_over():
+    plan = Step("resnet18", [Budget(smallest("resnet18") - 1, "microbatch_bn")]).plan
+    assert any("chosen besides: Microbatch(n=" in remark for remark in plan.graph.remarks)
+
+
 def test_batch_norm_in_parts_is_not_allowed_by_the_way():
     with pytest.raises(GraphError, match="allow 'microbatch_bn'"):
         _ = Step("cnn", [Budget("1GB", "microbatch")]).plan

@@ -17,7 +17,6 @@ from ..files import atomic_write
 from ..graph import Graph
 from ..plan import Plan, make_plan, megabytes
 from ..policy import Budget, Default, Policy
-from ..policy.again import encoded
 from ..policy.cost import cost_of, total_seconds
 from ..policy.optimal import optimum
 from .model_step import model_step
@@ -89,7 +88,7 @@ def _points(args: argparse.Namespace) -> list[Point]:
 def _all_kept(default: Plan) -> Plan:
     """The default's plan with nothing made again."""
     assert default.graph.decided is not None
-    graph = encoded(default.graph.decided)
+    graph = default.graph.decided
     bare = Graph(graph.outputs, graph.effects, graph.inputs).without_unread_inputs()[0]
     return make_plan(bare, runtime.current().workspace)
 

@@ -59,10 +59,16 @@ def encoded(graph: Graph, rounding: Cell = ANY_CELL) -> Graph:
     """
     if not all(form.lossless for form in graph.stored.values()):
         return made_again(graph, rounding)
-    stored = {v: form for v, form in graph.stored.items() if v not in graph.again - graph.kept}
     bare = Graph(graph.outputs, graph.effects, graph.inputs)
-    copying = _Copying(bare.marked(stored=stored, remarks=graph.remarks), rounding)
-    return copying.result().marked(copying.new[v] for v in graph.again - graph.kept)
+    again = graph.again - graph.kept
+    bare.stored = {v: form for v, form in graph.stored.items() if v not in again}
+    bare.causes = graph.causes
+    copying = _Copying(bare, rounding)
+    found = copying.result()
+    stored = found.causes["stored"]
+    found.marked_like(graph, copying.new)
+    found.stored, found.causes["stored"] = {}, stored
+    return found
 
 
 class _Copying:
@@ -110,15 +116,20 @@ class _Copying:
 
     def _causes(self) -> dict[str, dict[Value, str]]:
         """Which policies are behind each value, for who asks the plan why it is there."""
-        found: dict[str, dict[Value, str]] = {"again": {}, "stored": {}, "kept": {}}
+        graph, before = self.graph, self.graph.causes
+        now = graph.again.union(graph.stored, (v for _, v in graph.anew))
+        found: dict[str, dict[Value, str]] = {
+            how: {self.new[v]: by for v, by in before[how].items() if v not in now}
+            for how in ("again", "stored")  # copies that were there already
+        }
         for copy, old in self.originals.items():
             base = base_of(old)
             how = "stored" if base in self.stored else "again"
-            found[how][copy] = self.graph.causes[how].get(base, "")
+            found[how][copy] = before[how].get(base, "")
             copy.node.origin = old.node.origin
         for old, encoded in self.encoded.items():
-            found["stored"].update(dict.fromkeys(encoded, self.graph.causes["stored"].get(old, "")))
-        found["kept"] = {self.new[v]: by for v, by in self.graph.causes["kept"].items()}
+            found["stored"].update(dict.fromkeys(encoded, before["stored"].get(old, "")))
+        found["kept"] = {self.new[v]: by for v, by in before["kept"].items()}
         return found
 
     def _twin(self, node: Node) -> Node:

@@ -12,7 +12,7 @@ from ..errors import BudgetError, GraphError
 from ..graph import Graph
 from ..plan import Plan
 from ..plan.ledger import megabytes
-from .again import encoded, made_again
+from .again import made_again
 from .cost import cost_of
 from .formats import FORMATS
 from .frontier import Frontier
@@ -110,13 +110,11 @@ class Budget(Policy):
     def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Give the graph as fast as it fits."""
         limit = as_bytes(self.bytes)
-        core = marked_by_default = graph.core()
+        core = graph.core()
 
         def plan_of(marked: Graph) -> Plan:
             return machine.plan_of(graph.with_core(made_again(marked, machine.rounding)))
 
-        if core.stored:  # what is stored is there from now on, and may be made again itself
-            core = encoded(core, machine.rounding)
         bare = Graph(core.outputs, core.effects, core.inputs).marked(remarks=core.remarks)
         plan = machine.plan_of(graph.with_core(bare))
         if plan.peak_bytes <= limit:
@@ -126,7 +124,7 @@ class Budget(Policy):
         frontier = Frontier(plan, cost)
         lives = frontier.lifetimes
         default = lives.predict(core.again.intersection(lives.values) | lives.unsaved)
-        by_default = plan_of(marked_by_default)
+        by_default = plan_of(core)
         too_large = [by_default]
         fast = frontier.choices(limit - fixed)
         for choice in itertools.chain(fast, frontier.proposed[:_SMALLEST]):

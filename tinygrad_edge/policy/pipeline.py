@@ -9,10 +9,10 @@ from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
 from ..autodiff import differentiate
-from ..errors import BudgetError, GraphError
+from ..errors import BudgetError, GraphError, ShapeError
 from ..graph import ASSIGN, GRADIENT, Cell, Graph, Node, Value, marked, verify
 from ..plan import Plan, make_plan
-from .again import made_again
+from .again import encoded, made_again
 from .candidates import find_candidates
 from .cost import total_seconds
 from .expanded import say_expanded
@@ -174,7 +174,7 @@ def rewrite(graph: Graph, policies: Sequence[Policy], machine: Machine = ANY_MAC
     for i, company in enumerate(companies):
         try:
             unbound = _through_phases(graph, (*alone, *company), machine)
-        except GraphError:  # the company does not suit this step
+        except (GraphError, ShapeError):  # the company does not suit this step
             if not company:
                 raise
             continue
@@ -205,7 +205,10 @@ def _through_phases(graph: Graph, policies: Sequence[Policy], machine: Machine) 
     rewrites = [part for policy in policies for part in policy.parts()]
     for phase in PHASES:
         if phase == "budget":  # all formats are marked, and what is marked may be planned from here
-            graph = verify(drawing(graph, machine.rounding))
+            graph = drawing(graph, machine.rounding)
+            if graph.core().stored:  # what is stored is there from now on, and may be made again
+                graph = _in_core(partial(encoded, rounding=machine.rounding))(graph)
+            graph = verify(graph)
         steps = [(rule.__name__, _everywhere(rule)) for rule in _BUILT_IN.get(phase, ())]
         for policy in (p for p in rewrites if p.phase == phase):
             apply = partial(policy.apply, machine=machine)

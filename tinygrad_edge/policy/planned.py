@@ -12,9 +12,8 @@ from ..errors import FileError, GraphError
 from ..files import atomic_write
 from ..graph import Cell, Graph
 from ..plan import Plan
-from .again import encoded
 from .microbatch import Microbatch
-from .pipeline import ANY_MACHINE, Machine, Policy
+from .pipeline import Machine, Policy
 from .second_backward import SecondBackward
 from .store import Store
 
@@ -50,7 +49,7 @@ def save_decisions(plan: Plan, path: str | Path) -> None:
     graph = plan.graph.decided
     if graph is None:
         raise GraphError("only plans of compiled steps have decisions to save")
-    core = _explicit(graph.core(), ANY_MACHINE)
+    core = graph.core()
     place = {v: [i, v.index] for i, node in enumerate(core.nodes) for v in node.outputs}
     number = {node.origin: i for i, node in enumerate(core.nodes)}
     decisions = {
@@ -98,7 +97,7 @@ class Planned(Policy):
 
     def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Mark the values that were chosen."""
-        core = _explicit(graph.core(), machine)
+        core = graph.core()
         if _hash(core) != self._decisions["graph"]:
             raise GraphError(
                 f"{self!r}: these decisions are about another step: its model, batch, optimizer "
@@ -115,11 +114,6 @@ class Planned(Policy):
         except IndexError:
             raise GraphError(f"{self!r}: some of these decisions are not in the step") from None
         return graph.with_core(bare.marked(again, anew=anew))
-
-
-def _explicit(core: Graph, machine: Machine) -> Graph:
-    """The graph in which what is stored is there already, as a budget chooses about it."""
-    return encoded(core, machine.rounding) if core.stored else core
 
 
 def _read(path: Path) -> dict[str, Any]:
