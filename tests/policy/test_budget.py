@@ -14,12 +14,14 @@ from test_random_nets import Training
 import tinygrad_edge as te
 from tinygrad_edge import timing
 from tinygrad_edge.errors import BudgetError, GraphError
-from tinygrad_edge.graph import Graph
+from tinygrad_edge.graph import Graph, base_of
 from tinygrad_edge.policy import Budget, Default
 from tinygrad_edge.policy.again import made_again
 from tinygrad_edge.policy.budget import as_bytes
 from tinygrad_edge.policy.cost import cost_of, seconds
+from tinygrad_edge.policy.course import Marks, predict
 from tinygrad_edge.policy.frontier import Frontier
+from tinygrad_edge.policy.offers import offered
 from tinygrad_edge.policy.rounding import ANY_CELL
 from tinygrad_edge.runtime import _ffi
 
@@ -119,20 +121,50 @@ def test_predictions_hold(net, data):
     frontier = Frontier(plan, seconds)
     lives = frontier.lifetimes
     some = data.draw(st.sets(st.sampled_from(lives.values))) if lives.values else set()
-    drawn = lives.predict(lives.unsaved.union(some))
+    drawn = predict(lives, Marks(lives.unsaved.union(some)))
     for choice in (drawn, data.draw(st.sampled_from(list(frontier.choices())))):
         planned = te.plan.make_plan(
-            made_again(lives.marked(plan.graph, choice), ANY_CELL), workspace
+            made_again(choice.marks.put_on(plan.graph, lives), ANY_CELL), workspace
         )
         assert step_seconds(planned) - step_seconds(plan) == pytest.approx(choice.seconds)
         # What can overwrite something now, and could not before, is not in the prediction.
         assert max(planned.ledger.live_bytes()) <= choice.live_bytes
 
 
+def with_formats(net, *names):
+    """The same, and what its values may be stored as."""
+    graph, formats = offered(all_kept(net).graph, names, ANY_CELL)
+    plan = te.plan.make_plan(graph, workspace)
+    return plan, Frontier(plan, cost_of(graph, {}), formats)
+
+
+@settings(max_examples=40)
+@given(nets(), st.data())
+def test_predictions_hold_with_formats(net, data):
+    plan, frontier = with_formats(net, "float16", "bfloat16")
+    lives = frontier.lifetimes
+    some = data.draw(st.sets(st.sampled_from(lives.values))) if lives.values else set()
+    kept = [v for v in lives.values if v in lives.crossings and v not in some]
+    names = {v: data.draw(st.sampled_from([None, *lives.crossings[v]])) for v in kept}
+    stored = frozenset((v, name) for v, name in names.items() if name)
+    again = lives.unsaved.difference(v for v, _ in stored).union(some)
+    drawn = predict(lives, Marks(again, stored=stored))
+    for choice in (drawn, data.draw(st.sampled_from(list(frontier.choices())))):
+        planned = te.plan.make_plan(
+            made_again(choice.marks.put_on(plan.graph, lives), ANY_CELL), workspace
+        )
+        taken = step_seconds(planned) - step_seconds(plan)
+        if all(name == "bfloat16" for _, name in choice.marks.stored):
+            assert taken == pytest.approx(choice.seconds)
+        else:  # kernels that take halves read fewer bytes
+            assert taken == pytest.approx(min(taken, choice.seconds))
+        assert max(planned.ledger.live_bytes()) <= choice.live_bytes
+
+
 @settings(max_examples=25)
-@given(nets())
-def test_the_bound_is_below_every_choice(net):
-    frontier = Frontier(all_kept(net), seconds)
+@given(nets(), st.booleans())
+def test_the_bound_is_below_every_choice(net, rounded):
+    frontier = with_formats(net, *("float16",) * rounded)[1]
     for choice in frontier.choices():
         assert frontier.least_bytes() <= choice.live_bytes
         assert frontier.least_seconds(choice.live_bytes) <= choice.seconds + 1e-15
@@ -145,7 +177,7 @@ def test_as_fast_as_the_best_of_all_choices_within_five_percent(seed):
     frontier = Frontier(all_kept(draw_net(random.Random(seed).choice)), seconds)
     lives = frontier.lifetimes
     everything = [
-        lives.predict(frozenset(itertools.compress(lives.values, kept)))
+        predict(lives, Marks(frozenset(itertools.compress(lives.values, kept))))
         for kept in itertools.product((0, 1), repeat=len(lives.values))
     ]
     found = list(frontier.choices())
@@ -213,6 +245,22 @@ def test_what_is_allowed_is_done_where_it_is_faster_or_nothing_else_fits():
     roomy = Step(name, [Budget(default.peak_bytes, ("float16", "microbatch_bn"))]).plan
     assert roomy.peak_bytes <= default.peak_bytes
     assert step_seconds(roomy) <= step_seconds(default)
+
+
+def test_formats_are_chosen_for_each_value_where_they_help():
+    name = "mobilenet_v1_patch"
+    default, least = Step(name, None).plan, smallest(name)
+    budget = (3 * least + default.peak_bytes) // 4
+    lossless, rounded = Step(name, [Budget(budget)]), Step(name, [Budget(budget, "float16")])
+    assert rounded.plan.peak_bytes <= budget
+    assert step_seconds(rounded.plan) < step_seconds(lossless.plan)
+    said = next(r for r in rounded.plan.graph.remarks if r.startswith("stored besides: "))
+    nodes = rounded.plan.graph.nodes
+    encoded = {base_of(n.inputs[0]) for n in nodes if n.op.name == "float16_encode"}
+    assert said == f"stored besides: {len(encoded)} as float16"
+    assert encoded and set(rounded.plan.graph.saved()) - encoded, "others cross as they are"
+    (first, *_), (same, *_) = (step.trained()[0] for step in (rounded, lossless))
+    assert first == same, "the loss of the first step is that of float32"
 
 
 def test_parts_too_small_for_batch_norm_are_passed_over():

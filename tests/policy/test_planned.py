@@ -6,7 +6,14 @@ import pytest
 from policy.test_budget import Step, smallest
 
 from tinygrad_edge.errors import FileError, GraphError
-from tinygrad_edge.policy import Budget, Checkpoint, Planned, save_decisions
+from tinygrad_edge.policy import (
+    Budget,
+    Checkpoint,
+    Default,
+    Microbatch,
+    Planned,
+    save_decisions,
+)
 
 NAME = "mobilenet_v1_patch"
 
@@ -35,6 +42,19 @@ def test_what_a_budget_chose_besides_is_saved_too(tmp_path):
     assert Step(NAME, [Planned(path)]).plan.peak_bytes == plan.peak_bytes
 
 
+@pytest.mark.parametrize("form, besides", [("float16", []), ("int8", [Microbatch(2)])])
+def test_formats_that_a_budget_chose_are_saved(tmp_path, form, besides):
+    path = tmp_path / "decisions.json"
+    default = Step(NAME, [Default(), *besides]).plan
+    budget = default.peak_bytes - default.arena_bytes // 5
+    step = Step(NAME, [Budget(budget, form), *besides])
+    save_decisions(step.plan, path)
+    assert {name for *_, name in json.loads(path.read_text())["stored"]} == {form}
+    again = Step(NAME, [Planned(path), *besides])
+    assert [c.kernel for c in again.plan.calls] == [c.kernel for c in step.plan.calls]
+    assert again.trained() == step.trained()
+
+
 def test_decisions_about_another_step_are_refused(budgeted):
     with pytest.raises(GraphError, match="about another step"):
         _ = Step("cnn", [Planned(budgeted[1])]).plan
@@ -53,7 +73,8 @@ def test_a_file_of_something_else_is_refused(tmp_path, budgeted):
                 {"again": [[0, -1]]},
                 {"anew": [[0, 1]]},
                 {"besides": [["Page", {}]]},
-                {"besides": [["Store", {"size": 1}]]},
+                {"stored": [[0, 0]]},
+                {"besides": [["Microbatch", {"size": 1}]]},
                 {"besides": [["Microbatch", {"n": -1}]]},
             )
         )

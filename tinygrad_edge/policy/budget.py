@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,12 +15,13 @@ from ..plan import Plan
 from ..plan.ledger import megabytes
 from .again import made_again
 from .cost import cost_of
+from .course import Choice, Marks, predict
 from .formats import FORMATS
 from .frontier import Frontier
-from .lifetimes import Choice
 from .microbatch import Microbatch
+from .offers import offered
 from .pipeline import Machine, Policy
-from .store import Store
+from .rounding import drawing
 
 __all__ = ["ALLOWED", "Budget", "as_bytes"]
 
@@ -46,11 +48,12 @@ def as_bytes(amount: int | str) -> int:
 class Budget(Policy):
     """The fastest step whose `plan.peak_bytes` is at most so much.
 
-    Includes the default, as one of the choices of what to keep and what to make again. None of them
-    depends on the budget, so that more bytes never give a slower plan; what is predicted to be the
-    fastest of those that fit is taken: where there is room for all saved values, all are kept. The
-    times are those that ``tinygrad-edge bench MODEL --calibrate`` measured, or estimates. A choice
-    is planned before it is taken. Lossless, but for what is allowed.
+    Includes the default, as one of the choices of what to keep, what to make again and, if a format
+    is allowed, what to store in it, for each value. None of them depends on the budget, so that
+    more bytes never give a slower plan; what is predicted to be the fastest of those that fit is
+    taken: where there is room for all saved values, all are kept. The times are those that
+    ``tinygrad-edge bench MODEL --calibrate`` measured, or estimates. A choice is planned before it
+    is taken. Lossless, but for what is allowed.
 
     Parameters
     ----------
@@ -60,7 +63,7 @@ class Budget(Policy):
         What may be done besides, though it is not lossless; it is done where that is predicted to
         be faster. ``"microbatch"``: any number of equal parts of the batch, where no batch-norm
         trains; ``"microbatch_bn"``: likewise, and batch-norm takes its statistics from each part;
-        the formats of `Store`, such as ``"float16"``.
+        the formats of `Store`, such as ``"float16"``, for those values where it helps.
 
     Raises
     ------
@@ -89,9 +92,8 @@ class Budget(Policy):
         return f"Budget(bytes={self.bytes!r}{allow})"
 
     def companies(self, graph: Graph) -> list[tuple[Policy, ...]]:
-        """What is allowed: nothing, a format, parts of the batch, or both."""
-        stores = [(), *((Store(name),) for name in self.allow if name in FORMATS)]
-        return [(*store, *parts) for store in stores for parts in self._parts(graph)]
+        """As many parts of the batch as are allowed."""
+        return list(self._parts(graph))
 
     def _parts(self, graph: Graph) -> Iterator[tuple[Policy, ...]]:
         yield ()
@@ -110,10 +112,12 @@ class Budget(Policy):
     def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Give the graph as fast as it fits."""
         limit = as_bytes(self.bytes)
-        core = graph.core()
+        names = [name for name in self.allow if name in FORMATS]
+        core, formats = offered(graph.core(), names, machine.rounding)
 
         def plan_of(marked: Graph) -> Plan:
-            return machine.plan_of(graph.with_core(made_again(marked, machine.rounding)))
+            step = drawing(graph.with_core(marked), machine.rounding)
+            return machine.plan_of(step.with_core(made_again(step.core(), machine.rounding)))
 
         bare = Graph(core.outputs, core.effects, core.inputs).marked(remarks=core.remarks)
         plan = machine.plan_of(graph.with_core(bare))
@@ -121,22 +125,23 @@ class Budget(Policy):
             return graph.with_core(bare)
         fixed = plan.peak_bytes - plan.arena_bytes
         cost = cost_of(plan.graph, machine.times())
-        frontier = Frontier(plan, cost)
+        frontier = Frontier(plan, cost, formats)
         lives = frontier.lifetimes
-        default = lives.predict(core.again.intersection(lives.values) | lives.unsaved)
+        default = predict(lives, Marks(core.again.intersection(lives.values) | lives.unsaved))
         by_default = plan_of(core)
         too_large = [by_default]
         fast = frontier.choices(limit - fixed)
         for choice in itertools.chain(fast, frontier.proposed[:_SMALLEST]):
             if by_default.peak_bytes <= limit and default.seconds <= choice.seconds:
                 return graph
-            fitting = lives.marked(bare, choice)
+            fitting = choice.marks.put_on(bare, lives)
             planned = plan_of(fitting)
             if planned.peak_bytes <= limit:
                 bound = frontier.least_seconds(limit - fixed)
                 larger = next(frontier.choices(1.05 * limit - fixed), choice)
                 remark = self._certificate(frontier, default, choice, bound, larger)
-                return graph.with_core(fitting).marked(remarks=[remark])
+                said = [remark, *_stored(choice.marks)]
+                return graph.with_core(fitting).marked(remarks=said)
             too_large.append(planned)
         smallest = min(too_large, key=lambda p: p.peak_bytes)
         message = self._refusal(smallest, fixed + frontier.least_bytes())
@@ -152,8 +157,8 @@ class Budget(Policy):
             return f"{of_default:.3f}x"
 
         return (
-            f"{self!r}: predicted time {factor(chosen.seconds)} of the default's, no choice of "
-            f"values to make again is below {factor(bound)}; 5 % more bytes: "
+            f"{self!r}: predicted time {factor(chosen.seconds)} of the default's, no choice is "
+            f"below {factor(bound)}; 5 % more bytes: "
             f"{factor(min(more.seconds, chosen.seconds))}"
         )
 
@@ -166,3 +171,10 @@ class Budget(Policy):
             f"{megabytes(smallest.arena_bytes)} are computed values; the largest at the peak: "
             f"{filled}"
         )
+
+
+def _stored(marks: Marks) -> Iterator[str]:
+    """What is said of formats that were chosen."""
+    count = Counter(name for _, name in marks.stored)
+    if count:
+        yield "stored besides: " + ", ".join(f"{n} as {name}" for name, n in sorted(count.items()))

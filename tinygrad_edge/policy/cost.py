@@ -24,6 +24,8 @@ def seconds(node: Node) -> float:
 def cost_of(graph: Graph, times: Mapping[str, float]) -> Callable[[Node], float]:
     """Give the time of each node of a graph, of those in loops for all iterations together.
 
+    A node that is not in the graph is taken to be one that would be where its values cross.
+
     Parameters
     ----------
     graph : Graph
@@ -32,15 +34,29 @@ def cost_of(graph: Graph, times: Mapping[str, float]) -> Callable[[Node], float]
         what is.
     """
     repeats = dict(_nodes(graph))
-    measured: dict[Node, float] = {}
-    for node in repeats if times else ():
-        kernels = node.op.kernel(node) if node.op.kernel else []
-        calls = [signature(k) for k in (kernels if isinstance(kernels, list) else [kernels])]
-        if calls and all(call in times for call in calls):
-            measured[node] = sum(times[call] for call in calls)
-    ratios = [taken / seconds(node) for node, taken in measured.items() if seconds(node)]
+    in_core = max((repeats[n] for n in graph.core().nodes if n in repeats), default=1)
+    measured: dict[Node, float | None] = {}
+
+    def found(node: Node) -> float | None:
+        if node not in measured:
+            kernels = node.op.kernel(node) if node.op.kernel else []
+            calls = [signature(k) for k in (kernels if isinstance(kernels, list) else [kernels])]
+            known = bool(calls) and all(call in times for call in calls)
+            measured[node] = sum(times[call] for call in calls) if known else None
+        return measured[node]
+
+    ratios = [
+        taken / seconds(node)
+        for node in (repeats if times else ())
+        if (taken := found(node)) is not None and seconds(node)
+    ]
     scale = statistics.median(ratios) if ratios else 1.0
-    return lambda node: repeats[node] * measured.get(node, scale * seconds(node))
+
+    def cost(node: Node) -> float:
+        taken = found(node) if times else None
+        return repeats.get(node, in_core) * (scale * seconds(node) if taken is None else taken)
+
+    return cost
 
 
 def total_seconds(graph: Graph, times: Mapping[str, float]) -> float:

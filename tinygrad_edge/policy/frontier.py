@@ -1,7 +1,7 @@
-"""What can be had for how much time: choices of values to make again, the fastest first.
+"""What can be had for how much time: choices of values to make again or store, the fastest first.
 
 No choice depends on a budget: each belongs to one of a series of limits of arena bytes. The dynamic
-program over checkpoints proposes; then whatever fits below the limit is not made again after all.
+program over checkpoints proposes; then whatever fits below the limit is kept as it is after all.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from ..graph import Node, Value
 from ..plan import Plan
-from .lifetimes import Anew, Choice, Copy, Lifetimes
+from .course import Choice, Course, Marks, predict, simulate
+from .formats import Format
+from .lifetimes import Lifetimes
 from .recursion import Recursion
 
 __all__ = ["Frontier"]
@@ -40,10 +43,17 @@ class Frontier:
         Of the graph with nothing made again.
     seconds : callable
         The time that a node takes.
+    formats : mapping of Value to dict of str to Format, optional
+        In what a value may cross, by name.
     """
 
-    def __init__(self, plan: Plan, seconds: Callable[[Node], float]) -> None:
-        self.lifetimes = Lifetimes(plan, seconds)
+    def __init__(
+        self,
+        plan: Plan,
+        seconds: Callable[[Node], float],
+        formats: Mapping[Value, Mapping[str, Format]] = MappingProxyType({}),
+    ) -> None:
+        self.lifetimes = Lifetimes(plan, seconds, formats)
         self.step_seconds = self.lifetimes.step_seconds
         self.step = _STEP ** max(1.0, len(self.lifetimes.values) / _MANY)
         #: Proposals that no other beats in both bytes and time, the smallest first.
@@ -59,22 +69,27 @@ class Frontier:
 
     def _proposed(self) -> list[Choice]:
         lives = self.lifetimes
-        found = [lives.predict(lives.unsaved)]
+        found = [predict(lives, Marks(lives.unsaved))]
         if len(lives.values) > len(lives.unsaved):
-            for marks in Recursion(lives).choices():
-                found.append(self._settled(*marks))
+            names = {name: None for forms in lives.crossings.values() for name in forms}
+            for form in ("", *names):
+                for marks in Recursion(lives, form).choices():
+                    found.append(self._settled(marks))
         return _undominated(found)
 
-    def _settled(self, again: frozenset[Value], anew: Anew) -> Choice:
+    def _settled(self, marks: Marks) -> Choice:
         """The choice, with only those marks that have an effect."""
-        choice, _, copies = self.lifetimes.simulate(again, anew)
-        once = set(again)
+        course = simulate(self.lifetimes, marks)
+        unread = {v for v, copy in course.encoded.items() if not copy.reads}
+        once = set(marks.again).union(course.encoded)
         needed = set()
-        for copy in copies[len(self.lifetimes.values) :]:
+        for copy in course.copies:
             if copy.value not in once:
                 needed.add((copy.since // 2, copy.value))
             once.discard(copy.value)
-        return choice._replace(anew=frozenset(needed))
+        stored = frozenset((v, name) for v, name in marks.stored if v not in unread)
+        settled = Marks(marks.again | unread, frozenset(needed), stored)
+        return predict(self.lifetimes, settled) if unread else course.choice._replace(marks=settled)
 
     def choices(self, live_bytes: float = np.inf) -> Iterator[Choice]:
         """The choices for limits up to so many arena bytes, the fastest first.
@@ -123,15 +138,16 @@ class Frontier:
         """
         lives = self.lifetimes
         for _ in range(_PATIENCE):
-            choice, live, copies = lives.simulate(choice.again, choice.anew)
+            course = simulate(lives, choice.marks)
+            choice, live = course.choice, course.live
             if choice.seconds >= seconds:
                 return None
             if choice.live_bytes <= limit:
                 return choice
             worst = int(live.argmax())
             best, price = None, math.inf
-            for marks in self._freeing_moves(choice, worst, copies):
-                candidate, then, _ = lives.simulate(*marks)
+            for marks in self._freeing_moves(course, worst):
+                candidate, then = simulate(lives, marks)[:2]
                 freed = int(live[worst] - then[worst])
                 if freed > 0 and candidate.live_bytes <= choice.live_bytes:
                     if (candidate.seconds - choice.seconds) / freed < price:
@@ -142,43 +158,94 @@ class Frontier:
             choice = best
         return None
 
-    def _freeing_moves(
-        self, choice: Choice, worst: int, copies: list[Copy]
-    ) -> Iterator[tuple[frozenset[Value], Anew]]:
+    def _freeing_moves(self, course: Course, worst: int) -> Iterator[Marks]:
         """Marks that let go of what is idle at a moment, or that spare a copy that is made then."""
-        lives = self.lifetimes
-        idle = [c for c in copies if c.since < worst < c.until and worst not in c.reads]
-        idle.sort(key=lambda c: lives.seconds[c.value] / lives.nbytes[c.value])
+        lives, marks = self.lifetimes, course.choice.marks
+        there = [*course.originals, *course.copies]
+        idle = [c for c in there if c.since < worst < c.until and worst not in c.reads]
+        idle.sort(key=lambda c: self._price(c.value))
         for copy in idle[:_TRIALS]:
             then = min(t for t in copy.reads if t > worst)
             if copy.since % 2 and then == copy.reads[0]:
-                yield choice.again | {copy.value}, choice.anew
+                yield _forgotten(marks, copy.value)
+                for name in lives.crossings.get(copy.value, ()):
+                    yield _stored(marks, copy.value, name)
             else:
-                yield choice.again, choice.anew | {(then // 2, copy.value)}
-        made = [c for c in copies if c.since == worst]
+                yield marks._replace(anew=marks.anew | {(then // 2, copy.value)})
+        crossing = [v for v, c in course.encoded.items() if c.since < worst < c.until]
+        crossing.sort(key=self._price)
+        for value in crossing[:_TRIALS]:
+            yield _forgotten(marks, value)
+            for name in lives.crossings[value]:
+                if (value, name) not in marks.stored:
+                    yield _stored(marks, value, name)
+        made = [c for c in course.copies if c.since == worst]
         made.sort(key=lambda c: -lives.nbytes[c.value])
         for copy in made[:_TRIALS]:
-            yield _spared(choice, copy.value, copy.since)
+            yield _spared(marks, copy.value, copy.since)
+
+    def _price(self, value: Value) -> float:
+        """Seconds for a byte that is not kept, in the cheapest way."""
+        lives = self.lifetimes
+        nbytes = lives.nbytes[value]
+        return min(
+            [
+                lives.seconds[value] / nbytes,
+                *(
+                    (c.encoding + c.decoding) / (nbytes - c.nbytes)
+                    for c in lives.crossings.get(value, {}).values()
+                ),
+            ]
+        )
 
     def _improved(self, choice: Choice, limit: float, least: float) -> Choice:
         """Let earlier copies, and originals, live on where there is room; the dearest first."""
         lives = self.lifetimes
-        choice, live, copies = lives.simulate(choice.again, choice.anew)
-        order = copies[len(lives.values) :]
-        order.sort(key=lambda c: -lives.seconds[c.value] / lives.nbytes[c.value])
-        instances = _by_value(copies)
-        for value, since in [(c.value, c.since) for c in order]:
-            own = instances[value]
-            at = next((i for i, c in enumerate(own) if c.since == since), 0)
-            if not at:
-                continue  # it is not made again there any more
-            between = live[own[at - 1].until + 1 : since]
-            if between.max(initial=0) + lives.nbytes[value] > limit:
-                continue
-            candidate, then, made = lives.simulate(*_spared(choice, value, since))
-            if candidate.live_bytes <= limit and least <= candidate.seconds < choice.seconds:
-                choice, live, instances = candidate, then, _by_value(made)
-        return choice
+        course = simulate(lives, choice.marks)
+        copies = sorted(course.copies, key=lambda c: -self._dearness(course, c.value))
+        tries = [(c.value, c.since) for c in copies]
+        decoded = {c.value for c in course.copies}
+        tries += [(v, c.reads[0]) for v, c in course.encoded.items() if v not in decoded]
+        for value, since in tries:
+            for marks, room in self._ways_to_keep(course, value, since):
+                if room > limit:
+                    continue
+                then = simulate(lives, marks)
+                if (
+                    then.choice.live_bytes <= limit
+                    and least <= then.choice.seconds < course.choice.seconds
+                ):
+                    course = then
+                    break
+        return course.choice
+
+    def _dearness(self, course: Course, value: Value) -> float:
+        """Seconds that a copy costs, for each of its bytes."""
+        lives = self.lifetimes
+        if value in course.encoded:
+            crossing = lives.crossings[value][dict(course.choice.marks.stored)[value]]
+            return (crossing.encoding + crossing.decoding) / lives.nbytes[value]
+        return lives.seconds[value] / lives.nbytes[value]
+
+    def _ways_to_keep(
+        self, course: Course, value: Value, since: int
+    ) -> Iterator[tuple[Marks, float]]:
+        """Marks that spare a copy, the fastest first; and the bytes that are live till then."""
+        lives, marks = self.lifetimes, course.choice.marks
+        own = [c for c in course.copies if c.value is value]
+        at = next((i for i, c in enumerate(own) if c.since == since), None)
+        encoded = course.encoded.get(value)
+        if at is None and (own or encoded is None):
+            return  # it is not made again there any more
+        [original] = (c for c in course.originals if c.value is value)
+        before = own[at - 1] if at else original
+        between = float(course.live[before.until + 1 : since].max(initial=0))
+        now = lives.crossings[value][dict(marks.stored)[value]].nbytes if encoded and not at else 0
+        yield _spared(marks, value, since), between + lives.nbytes[value] - now
+        if encoded is None and not at:
+            for name, way in lives.crossings.get(value, {}).items():
+                if way.encoding + way.decoding < lives.seconds[value]:
+                    yield _stored(marks, value, name), between + way.nbytes
 
     def least_seconds(self, live_bytes: int) -> float:
         """A proven lower bound on the time that a limit of arena bytes costs.
@@ -205,7 +272,8 @@ class Frontier:
         for t, read in lives.wanted.items():
             for value in {v for v, _ in read}:
                 if 2 * t + 1 <= self._idle(value)[1]:
-                    needed[2 * t + 1] += lives.nbytes[value]
+                    ways = [c.nbytes for c in lives.ways_to_read(t, value)]
+                    needed[2 * t + 1] += min([lives.nbytes[value], *ways])
         return int(needed.max(initial=0))
 
     def _idle(self, value: Value) -> tuple[int, int]:
@@ -222,28 +290,47 @@ class Frontier:
         for value in lives.last_backward:
             since, until = self._idle(value)
             if since <= at <= until and value not in read:
-                price = lives.seconds[value] / len(value.node.outputs) / lives.nbytes[value]
-                prices.append((price, lives.nbytes[value]))
+                prices.append((self._least_price(value), lives.nbytes[value]))
+            elif value in read:
+                for way in lives.ways_to_read(at // 2, value):
+                    freed = lives.nbytes[value] - way.nbytes
+                    prices.append((way.encoding / freed, freed))
         needed = 0.0
         for price, nbytes in sorted(prices):
             needed += price * min(nbytes, excess)
             excess -= min(nbytes, excess)
         return needed
 
+    def _least_price(self, value: Value) -> float:
+        """A bound on the seconds for each byte that a value is absent or in fewer bits."""
+        lives = self.lifetimes
+        crossings = lives.crossings.get(value, {}).values()
+        nbytes = lives.nbytes[value]
+        prices = [lives.seconds[value] / len(value.node.outputs) / nbytes]
+        return min(prices + [c.encoding / (nbytes - c.nbytes) for c in crossings])
 
-def _spared(choice: Choice, value: Value, since: int) -> tuple[frozenset[Value], Anew]:
+
+def _forgotten(marks: Marks, value: Value) -> Marks:
+    """Marks under which a value is not kept."""
+    return marks._replace(again=marks.again | {value}, stored=_without(marks.stored, value))
+
+
+def _stored(marks: Marks, value: Value, name: str) -> Marks:
+    """Marks under which a value is kept in a format."""
+    stored = _without(marks.stored, value) | {(value, name)}
+    return marks._replace(again=marks.again - {value}, stored=stored)
+
+
+def _spared(marks: Marks, value: Value, since: int) -> Marks:
     """Marks under which what was there of a value is still there at a moment."""
     mark = (since // 2, value)
-    if mark in choice.anew:
-        return choice.again, choice.anew - {mark}
-    return choice.again - {value}, choice.anew
+    if mark in marks.anew:
+        return marks._replace(anew=marks.anew - {mark})
+    return marks._replace(again=marks.again - {value}, stored=_without(marks.stored, value))
 
 
-def _by_value(copies: list[Copy]) -> dict[Value, list[Copy]]:
-    found: dict[Value, list[Copy]] = {}
-    for copy in copies:
-        found.setdefault(copy.value, []).append(copy)
-    return found
+def _without(stored: frozenset[tuple[Value, str]], value: Value) -> frozenset[tuple[Value, str]]:
+    return frozenset(s for s in stored if s[0] is not value)
 
 
 def _undominated(choices: list[Choice]) -> list[Choice]:

@@ -1,67 +1,30 @@
-"""When the values of a step are made, read and let go of: what a choice about them needs.
-
-A choice says which values of the forward part are not kept for the backward part, and before which
-nodes of the backward part one is let go of once more. Its bytes and its time are predicted from the
-plan of the step that keeps everything.
-"""
+"""When the values of a step that keeps everything are made, read and let go of."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from ..graph import ASSIGN, INPUT, READ, Graph, Node, Value, base_of
+from ..graph import ASSIGN, INPUT, READ, Node, Value, base_of
 from ..plan import Plan
 from .again import fresh_until
+from .formats import Format
+from .rounding import ANY_CELL, Rounding
 from .select import is_small
 
-__all__ = ["Anew", "Choice", "Copy", "Lifetimes", "overwrites"]
-
-#: Before which nodes of the backward part, by their moments, a value is let go of.
-Anew = frozenset[tuple[int, Value]]
+__all__ = ["Crossing", "Lifetimes", "overwrites"]
 
 
-class Choice(NamedTuple):
-    """What is made again, with what that is predicted to need.
+class Crossing(NamedTuple):
+    """How a value can cross in fewer bits: the format, its bytes, and the seconds it takes."""
 
-    Parameters
-    ----------
-    seconds : float
-        More than the step takes without it.
-    live_bytes : int
-        Arena bytes at the worst moment.
-    again : frozenset of Value
-        Not kept for the backward part.
-    anew : frozenset of (int, Value)
-        Let go of before the node of a moment, be it kept or a copy.
-    """
-
-    seconds: float
-    live_bytes: int
-    again: frozenset[Value]
-    anew: Anew = frozenset()
-
-
-class Copy:
-    """A value from when it is made, or made again, to when it is last read.
-
-    Moments have two halves here: moment 2 t is before node t, when values are made again for it,
-    and 2 t + 1 is the node's own.
-    """
-
-    __slots__ = ("value", "since", "until", "reads")
-
-    def __init__(self, value: Value, since: int) -> None:
-        self.value, self.since, self.until = value, since, since
-        self.reads: list[int] = []
-
-    def read(self, at: int) -> None:
-        """Be needed until a half moment."""
-        self.until = max(self.until, at)
-        self.reads.append(at)
+    form: Format
+    nbytes: int
+    encoding: float
+    decoding: float
 
 
 class Lifetimes:
@@ -74,6 +37,8 @@ class Lifetimes:
         values of each of them.
     seconds : callable
         The time that a node takes.
+    formats : mapping of Value to dict of str to Format, optional
+        In what a value may cross, by name.
 
     Attributes
     ----------
@@ -85,13 +50,20 @@ class Lifetimes:
         For each value, the time that its node takes.
     wanted : dict of int to list of (Value, int)
         What nodes of the backward part read, by their moments, and until which moment they do.
+    crossings : dict of Value to dict of str to Crossing
+        In what each value may cross.
     workspace : dict
         For each value, the bytes that its node takes beside its operands.
     live : array
         Bytes at each half moment, when everything is kept.
     """
 
-    def __init__(self, plan: Plan, seconds: Callable[[Node], float]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        seconds: Callable[[Node], float],
+        formats: Mapping[Value, Mapping[str, Format]] = MappingProxyType({}),
+    ) -> None:
         graph = self.graph = plan.graph.core()
         self.nodes = [moment.node for moment in plan.storage.moments]
         self.step_seconds = sum(seconds(n) for n in self.nodes if n.op.kernel is not None)
@@ -134,6 +106,12 @@ class Lifetimes:
             workspaces[buffer.start] += 0 if buffer.lives else buffer.nbytes
         self.workspace = {v: workspaces[self.time[v.node]] for v in self.values}
         self.overwritable = self._overwritable()
+        rounding = Rounding(ANY_CELL, graph)
+        self.crossings = {
+            v: {name: _crossing(v, form, rounding, seconds) for name, form in formats[v].items()}
+            for v in self.values
+            if v in formats
+        }
         #: What only the forward part reads is never kept for the backward part.
         self.unsaved = frozenset(v for v in self.values if v not in self.last_backward)
 
@@ -201,102 +179,20 @@ class Lifetimes:
             )
         )
 
-    def marked(self, graph: Graph, choice: Choice) -> Graph:
-        """The graph with the marks of a choice."""
-        anew = [(self.nodes[t].origin, v) for t, v in choice.anew]
-        return graph.marked(choice.again, anew=anew)
+    def ways_to_read(self, t: int, value: Value) -> list[Crossing]:
+        """The formats that the node of a moment can read a value in, as it is."""
+        ways = self.crossings.get(value, {})
+        return [
+            way for name, way in ways.items() if self.reads_as_stored(self.nodes[t], value, name)
+        ]
 
-    # ---- prediction ----
-
-    def predict(self, again: frozenset[Value], anew: Anew = frozenset()) -> Choice:
-        """What a choice needs."""
-        return self.simulate(again, anew)[0]
-
-    def simulate(
-        self, again: frozenset[Value], anew: Anew
-    ) -> tuple[Choice, np.ndarray, list[Copy]]:
-        """What a choice needs; the bytes at each half moment; originals, then copies."""
-        originals, copies, seconds = self._copies(again, anew)
-        change = np.zeros(len(self.live) + 1, np.int64)
-        for value, until in {v: c.since for c in copies for v in self.others[c.value]}.items():
-            if until > self.last[value]:
-                change[self.last[value] + 1] += value.nbytes
-                change[until + 1] -= value.nbytes
-        leaving: dict[int, list[Copy]] = {}  # what is read for the last time to make others
-        for copy in originals:
-            value = copy.value
-            usual = 2 * max(self.last_forward.get(value, 0), self.last_backward.get(value, 0)) + 1
-            change[usual + 1] += self.nbytes[value]
-            change[copy.until + 1] -= self.nbytes[value]
-            if copy.until % 2 == 0:
-                leaving.setdefault(copy.until, []).append(copy)
-            elif copy.until < usual and value in self.overwritable:
-                if copy.until == 2 * self.last_forward[value] + 1:
-                    change[copy.until] -= self.nbytes[value]
-                    change[copy.until + 1] += self.nbytes[value]
-        entering: dict[int, list[Copy]] = {}
-        for copy in copies:
-            entering.setdefault(copy.since, []).append(copy)
-            change[copy.since + 1] += self.nbytes[copy.value]
-            change[max(copy.until, copy.since) + 1] -= self.nbytes[copy.value]
-            if copy.until % 2 == 0 and copy.until > copy.since:
-                leaving.setdefault(copy.until, []).append(copy)
-        for at, made in entering.items():
-            most = self._most(made, leaving.get(at, ()))
-            change[at] += most
-            change[at + 1] -= most
-        live = self.live + np.cumsum(change[:-1])
-        return Choice(seconds, int(live.max(initial=0)), again, anew), live, originals + copies
-
-    def _copies(self, again: frozenset[Value], anew: Anew) -> tuple[list[Copy], list[Copy], float]:
-        """Go through the backward part and make what it wants and has not."""
-        let_go: dict[int, list[Value]] = {}
-        for t, value in anew:
-            let_go.setdefault(t, []).append(value)
-        there: dict[Value, Copy] = {}
-        originals = []
-        for value in self.values:
-            copy = Copy(value, 2 * self.last_forward.get(value, self.time[value.node]) + 1)
-            originals.append(copy)
-            if value not in again:
-                there[value] = copy
-        copies: list[Copy] = []
-        seconds = 0.0
-        for t in sorted(self.wanted):
-            for value in let_go.get(t, ()):
-                there.pop(value, None)
-            missing: set[Value] = set()
-            stack = [v for v, _ in self.wanted[t] if v not in there]
-            while stack:
-                value = stack.pop()
-                if value not in missing:
-                    missing.add(value)
-                    stack += [v for v in self.reads[value] if v not in there]
-            for node in sorted({v.node for v in missing}, key=lambda n: n.number):
-                made = [v for v in self.made_by[node] if v not in there]
-                for read in self.reads[made[0]]:
-                    there[read].read(2 * t)
-                seconds += self.seconds[made[0]] if t < self.fresh[made[0]] else math.inf
-                for value in made:
-                    there[value] = Copy(value, 2 * t)
-                    copies.append(there[value])
-            for value, until in self.wanted[t]:
-                there[value].read(2 * until + 1)
-        return originals, copies, seconds
-
-    def _most(self, made: list[Copy], leaving: list[Copy] | tuple[Copy, ...]) -> int:
-        """Bytes that copies made one after the other take at the worst, beside what was there."""
-        passing = {c.value for c in made if c.until == c.since}
-        passing.update(c.value for c in leaving)
-        last_use = {v: c for c in made for v in self.reads[c.value] if v in passing}
-        live = most = 0
-        for copy in made:
-            dying = [v for v in self.reads[copy.value] if last_use.get(v) is copy]
-            live += self.nbytes[copy.value]
-            over = self.nbytes[copy.value] if overwrites(copy.value, dying) else 0
-            most = max(most, live - over + self.workspace[copy.value])
-            live -= sum(self.nbytes[v] for v in dying)
-        return most
+    def reads_as_stored(self, node: Node, value: Value, name: str) -> bool:
+        """Whether a node reads a value in the bits of a format, and in no others."""
+        if not node.op.halves or not self.crossings[value][name].form.halves:
+            return False
+        return all(i in node.op.halves for i, v in enumerate(node.inputs) if v is value) and all(
+            v is value for v in node.inputs if base_of(v) is value
+        )
 
 
 def overwrites(value: Value, dying: list[Value]) -> bool:
@@ -309,3 +205,12 @@ def overwrites(value: Value, dying: list[Value]) -> bool:
         and node.inputs[i].nbytes == value.nbytes
         for index, i in node.op.inplace
     )
+
+
+def _crossing(
+    value: Value, form: Format, rounding: Rounding, seconds: Callable[[Node], float]
+) -> Crossing:
+    encoded = form.encode(value, "", rounding)
+    decoded = form.decode(encoded, value)
+    nbytes = sum(v.nbytes for v in encoded)
+    return Crossing(form, nbytes, seconds(encoded[0].node), seconds(decoded.node))

@@ -220,7 +220,8 @@ def _through_phases(graph: Graph, policies: Sequence[Policy], machine: Machine) 
             except GraphError as error:
                 raise GraphError(f"{label} ({phase} phase): {error}") from error
     assert not any(n.op is GRADIENT for n in graph.nodes)
-    found = verify(_in_core(partial(made_again, rounding=machine.rounding))(graph))
+    last = _in_core(partial(made_again, rounding=machine.rounding))
+    found = verify(last(drawing(graph, machine.rounding)))
     found.decided = graph
     return found
 

@@ -10,21 +10,28 @@ from typing import Any, ClassVar
 
 from ..errors import FileError, GraphError
 from ..files import atomic_write
-from ..graph import Cell, Graph
+from ..graph import Cell, Graph, Value
 from ..plan import Plan
+from .formats import FORMATS
 from .microbatch import Microbatch
+from .offers import offered
 from .pipeline import Machine, Policy
 from .second_backward import SecondBackward
-from .store import Store
 
 __all__ = ["Planned", "save_decisions"]
 
-_FORMAT = "tinygrad_edge decisions 1"
+_FORMAT = "tinygrad_edge decisions 2"
 #: What a budget may have chosen besides.
 _COMPANIONS: dict[str, type[Policy]] = {
     "Microbatch": Microbatch,
     "SecondBackward": SecondBackward,
-    "Store": Store,
+}
+#: What a row of each list of decisions consists of.
+_ROWS: dict[str, tuple[type, ...]] = {
+    "besides": (str, dict),
+    "again": (int, int),
+    "anew": (int, int, int),
+    "stored": (int, int, str),
 }
 
 
@@ -59,6 +66,7 @@ def save_decisions(plan: Plan, path: str | Path) -> None:
         "besides": [[type(p).__name__, asdict(p)] for p in plan.graph.company],
         "again": sorted(place[v] for v in core.again - core.kept),
         "anew": sorted([number[at], *place[v]] for at, v in core.anew),
+        "stored": sorted([*place[v], form.name] for v, form in core.stored.items()),
     }
     with atomic_write(Path(path)) as file:
         file.write(json.dumps(decisions, indent=0).encode())
@@ -97,23 +105,28 @@ class Planned(Policy):
 
     def apply(self, graph: Graph, machine: Machine) -> Graph:
         """Mark the values that were chosen."""
-        core = graph.core()
-        if _hash(core) != self._decisions["graph"]:
+        ready, formats = offered(graph.core(), FORMATS, machine.rounding)
+        known = (g for g in (graph.core(), ready) if _hash(g) == self._decisions["graph"])
+        core = next(known, None)
+        if core is None:
             raise GraphError(
                 f"{self!r}: these decisions are about another step: its model, batch, optimizer "
                 "and other policies must be the same"
             )
         bare = Graph(core.outputs, core.effects, core.inputs).marked(remarks=core.remarks)
 
+        def value(i: int, k: int) -> Value:
+            return core.nodes[i].outputs[k]
+
         try:
-            again = [core.nodes[i].outputs[k] for i, k in self._decisions["again"]]
-            anew = [
-                (core.nodes[at].origin, core.nodes[i].outputs[k])
-                for at, i, k in self._decisions["anew"]
-            ]
-        except IndexError:
+            again = [value(i, k) for i, k in self._decisions["again"]]
+            anew = [(core.nodes[t].origin, value(i, k)) for t, i, k in self._decisions["anew"]]
+            stored = {
+                value(i, k): formats[value(i, k)][name] for i, k, name in self._decisions["stored"]
+            }
+        except (IndexError, KeyError):
             raise GraphError(f"{self!r}: some of these decisions are not in the step") from None
-        return graph.with_core(bare.marked(again, anew=anew))
+        return graph.with_core(bare.marked(again, stored=stored, anew=anew))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -134,22 +147,20 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _is_right(found: Any) -> bool:
     """Whether it has the form of decisions; what is in them the graph's hash vouches for."""
-    if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        return False
-    besides, again, anew = (found.get(name) for name in ("besides", "again", "anew"))
-    if not all(isinstance(rows, list) for rows in (besides, again, anew)):
-        return False
-    numbers = all(
-        isinstance(row, list) and len(row) == width and all(type(n) is int and n >= 0 for n in row)
-        for rows, width in ((again, 2), (anew, 3))
-        for row in rows or ()
+    return (
+        isinstance(found, dict)
+        and found.get("format") == _FORMAT
+        and all(_are_rows(found.get(name), types) for name, types in _ROWS.items())
+        and all(name in _COMPANIONS for name, _ in found["besides"])
     )
-    return numbers and all(
+
+
+def _are_rows(found: Any, types: tuple[type, ...]) -> bool:
+    return isinstance(found, list) and all(
         isinstance(row, list)
-        and len(row) == 2
-        and row[0] in _COMPANIONS
-        and isinstance(row[1], dict)
-        for row in besides or ()
+        and tuple(map(type, row)) == types
+        and all(not isinstance(part, int) or part >= 0 for part in row)
+        for row in found
     )
 
 

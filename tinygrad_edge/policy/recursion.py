@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..graph import Node, Value
-from .lifetimes import Anew, Lifetimes, overwrites
+from .course import Marks
+from .lifetimes import Lifetimes, overwrites
 
 __all__ = ["Recursion"]
 
@@ -38,10 +39,16 @@ class Recursion:
     at place i and before: the time for all that the backward part does between its first need of
     place j and its last need of place i + 1. It is the least, over the next place k to be kept, of:
     from i on to k; what lies above k, with k kept; what lies between i and k.
+
+    Parameters
+    ----------
+    lifetimes : Lifetimes
+    form : str, optional
+        The format in which all that can be is kept. What that costs in time is left out.
     """
 
-    def __init__(self, lifetimes: Lifetimes) -> None:
-        self.lifetimes = lifetimes
+    def __init__(self, lifetimes: Lifetimes, form: str = "") -> None:
+        self.lifetimes, self.form = lifetimes, form
         self._leading: dict[int, frozenset[Value]] = {}
         self._number_places()
         self._measure()
@@ -90,15 +97,17 @@ class Recursion:
         seconds = np.zeros(count + 1)
         for value in lives.values:
             p, n, end = self.place[value], value.nbytes, leads_to[value]
+            crossing = lives.crossings.get(value, {}).get(self.form)
+            kept = crossing.nbytes if crossing else n
             made = lives.time[value.node]
             forward = lives.last_forward.get(value, made)
             fixed[2 * made + 1 : 2 * max(forward, lives.last_backward.get(value, 0)) + 2] -= n
             in_use[p, 2 * made + 1 : 2 * forward + 2] += n
             if value in last_of:
                 in_use[p, 2 * int(first[p]) + 1 : 2 * last_of[value] + 2] += n
-            self.kept[p, p:end] += n
+            self.kept[p, p:end] += kept
             if end == p:
-                self.kept[p, p] += n
+                self.kept[p, p] += kept
             overwritten = end > p and _overwritten(value, end, self.place, lives)
             working[p, p : end + (not overwritten)] += n
         for own in lives.made_by.values():
@@ -207,14 +216,14 @@ class Recursion:
 
     # ---- answers ----
 
-    def choices(self) -> Iterator[tuple[frozenset[Value], Anew]]:
+    def choices(self) -> Iterator[Marks]:
         """Marks for each amount of memory that is worth something, the most memory first."""
         costs = self.first_cost[0]
         for amount in range(self.slots + 1, 0, -1):
             if costs[amount] < np.inf and costs[amount] < costs[amount - 1]:
                 yield self._marks(amount)
 
-    def _marks(self, amount: int) -> tuple[frozenset[Value], Anew]:
+    def _marks(self, amount: int) -> Marks:
         again = set(self.lifetimes.values)
         anew: set[tuple[int, Value]] = set()
         levels: list[_Level] = []
@@ -226,7 +235,12 @@ class Recursion:
             anew.update((at, v) for v in gone)
             there -= gone
             there.update(v for p in range(since + 1, level + 1) for v in self.at_place[p])
-        return frozenset(again), frozenset(anew)
+        stored = {
+            (v, self.form)
+            for v, forms in self.lifetimes.crossings.items()
+            if self.form in forms and v not in again
+        }
+        return Marks(frozenset(again), frozenset(anew), frozenset(stored))
 
     def _first_pass(
         self,

@@ -10,7 +10,7 @@ from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, emit, marked, new_in
 from ..op import TensorType
 from ..ops.loop import loop
 
-__all__ = ["ANY_CELL", "Rounding", "drawing"]
+__all__ = ["ANY_CELL", "Rounding", "drawing", "has_drawn"]
 
 #: Stands for the cell of a step where a graph is planned only to know its bytes.
 ANY_CELL = Cell("random/rounding", (4,), uint32, "buffer")
@@ -59,6 +59,12 @@ class Rounding:
         if self._generator is None or self.given:
             return []
         return [emit(ASSIGN, ops.generator_advance(self._generator), cell=self.cell)]
+
+
+def has_drawn(graph: Graph, cell: Cell) -> bool:
+    """Whether a step, or the body of a loop, rounds at random already."""
+    reads = any(n.op is READ and n.attrs["cell"] is cell for n in graph.nodes)
+    return reads or any(v.node.scope == _SCOPE for v in graph.inputs)
 
 
 def drawing(graph: Graph, cell: Cell) -> Graph:
