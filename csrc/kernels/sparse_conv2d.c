@@ -37,12 +37,12 @@ static int64_t sparse_workspace(const tge_sparse_conv2d_params *p, const correla
     return lay_out(p, &cut, transposed, threads).bytes;
 }
 
-static void sparse_correlate(correlation *c, void *const *operand, const tge_sparse_conv2d_params *p, int transposed)
+static void sparse_correlate(correlation *c, void *const *operand, const tge_sparse_conv2d_params *p, int transposed, int gaps)
 {
     c->out = operand[0];
     c->source = operand[1];
     sparse_layer layer = sparse_layer_of(p, operand[3], operand[4]);
-    sparse_job job = {.p = c, .cut = cut_sparse(c), .index = {.values = operand[2], .columns = layer.columns}};
+    sparse_job job = {.p = c, .cut = cut_sparse(c), .gaps = gaps ? &p->conv : NULL, .index = {.values = operand[2], .columns = layer.columns}};
     char *workspace = operand[5];
     const workspace_layout at = lay_out(p, &job.cut, transposed, 1);
     int32_t *units = (int32_t *)(workspace + at.units);
@@ -69,7 +69,7 @@ static int64_t sparse_conv2d_f32(void *const *operand, const void *params)
 {
     const tge_sparse_conv2d_params *p = params;
     correlation f = forward_correlation(&p->conv);
-    sparse_correlate(&f, operand, p, 0);
+    sparse_correlate(&f, operand, p, 0, 0);
     return 0;
 }
 
@@ -80,6 +80,13 @@ static int64_t sparse_conv2d_f32_workspace(const void *params, int32_t threads)
     return sparse_workspace(p, &f, 0, threads);
 }
 
+/* Whether one residue of the stride has all taps and begins at the corner, so that its tiles can clear the gaps between what they write. */
+static int reaches_alone(const tge_conv2d_params *p)
+{
+    correlation b = backward_correlation(p, p->pad_h % p->stride_h, p->pad_w % p->stride_w);
+    return b.channels > 0 && b.out_start == 0 && b.out_w > 1 && tap_count(&b.window) == p->r * p->s;
+}
+
 static int64_t sparse_conv2d_backward_data_f32(void *const *operand, const void *params)
 {
     const tge_sparse_conv2d_params *p = params;
@@ -88,14 +95,14 @@ static int64_t sparse_conv2d_backward_data_f32(void *const *operand, const void 
         return 0;
     }
     clear_job clear = {&p->conv, operand[0]};
-    int gaps = leaves_gaps(&p->conv);
-    if (gaps)
+    int gaps = leaves_gaps(&p->conv), alone = reaches_alone(&p->conv);
+    if (gaps && !alone)
         tge_parallel(p->conv.c, clear_chunk, &clear);
     for (int64_t i = 0; i < p->conv.stride_h; i++)
         for (int64_t j = 0; j < p->conv.stride_w; j++) {
             correlation b = backward_correlation(&p->conv, i, j);
             if (!gaps || b.channels > 0)
-                sparse_correlate(&b, operand, p, 1);
+                sparse_correlate(&b, operand, p, 1, gaps && alone);
         }
     return 0;
 }

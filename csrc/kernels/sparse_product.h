@@ -350,14 +350,30 @@ ALWAYS_INLINE void spread_rows(float *to, int64_t to_step, const float *from, in
             vstore_part(to + i * to_step, n, vload(from + i * from_step));
 }
 
+/* Zeros from what a piece of a tile writes to what the next ones write, for a stride that leaves gaps. */
+static void clear_between(float *to, const tge_conv2d_params *p, const sparse_tile *t, const grid_piece *s)
+{
+    const int64_t height = min_i64(t->rows * p->stride_h, p->h - t->row * p->stride_h);
+    const int64_t width = min_i64(s->count * p->stride_w, p->w - s->point * p->stride_w);
+    for (int64_t y = 0; y < height; y++, to += p->w) {
+        __builtin_prefetch(to + 4 * p->x_c_stride, 1, 3);
+        __builtin_prefetch(to + 4 * p->x_c_stride + width - 1, 1, 3);
+        for (int64_t x = 0; x < width; x += VL)
+            vstore_upto(to + x, width - x, (vf){0});
+    }
+}
+
 /* Sums [output][row][lane] to where the output has them. */
-static void spread_tile(const correlation *p, const sparse_cut *cut, const sparse_tile *t, float *out, const float *sums, int64_t outputs)
+static void spread_tile(const correlation *p, const sparse_cut *cut, const sparse_tile *t, const tge_conv2d_params *gaps, float *out,
+                        const float *sums, int64_t outputs)
 {
     const int64_t pitch = cut->units * UNIT;
     out += p->out_start + t->row * p->out_h;
     for (int64_t m = 0; m < outputs; m++, out += p->out_c, sums += pitch)
         for (const grid_piece *s = t->piece; s < t->piece + t->pieces; s++) {
             float *to = out + s->sample * p->out_n + s->point * p->out_w;
+            if (gaps)
+                clear_between(to, gaps, t, s);
             for (int64_t y = 0; y < t->rows && p->out_w == 1; y++) { /* what is stored four outputs later: it is not cached */
                 __builtin_prefetch(to + 4 * p->out_c + y * p->out_h, 1, 3);
                 __builtin_prefetch(to + 4 * p->out_c + y * p->out_h + s->count - 1, 1, 3);
@@ -386,6 +402,7 @@ typedef struct {
     const correlation *p;
     sparse_cut cut;
     sparse_index index;
+    const tge_conv2d_params *gaps; /* to be cleared, or NULL */
     float *workspace;
 } sparse_job;
 
@@ -431,8 +448,10 @@ static void sparse_item(const sparse_job *job, int64_t item, float *panel)
         else
             add_block(b, t.rows * cut->width / UNIT);
     }
-    if (!in_place)
-        (matrix ? spread_matrix : spread_tile)(p, cut, &t, out, sums, outputs);
+    if (matrix)
+        spread_matrix(p, cut, &t, out, sums, outputs);
+    else if (!in_place)
+        spread_tile(p, cut, &t, job->gaps, out, sums, outputs);
 }
 
 static void sparse_chunk(void *context, int64_t chunk)

@@ -127,6 +127,8 @@ LARGE = {
     "3x3, rows of whole tiles": geometry(4, 20, 24, (16, 16), (3, 3), pad=(1, 1)),
     "3x3 stride 2": geometry(2, 33, 30, (16, 18), (3, 3), stride=(2, 2), pad=(1, 1)),
     "3x3 stride 3, dilated": geometry(2, 9, 13, (31, 40), (3, 3), (3, 3), (2, 2), (2, 2)),
+    "3x3 stride 2, dilated as much": geometry(2, 9, 13, (15, 36), (3, 3), (2, 2), (2, 2), (2, 2)),
+    "1x1 stride 2 and 1": geometry(3, 5, 6, (2, 32), (1, 1), stride=(2, 1)),
     "long row": geometry(2, 6, 9, (1, 700), (1, 9), pad=(0, 4)),
     "large window": geometry(1, 3, 5, (30, 29), (19, 17), pad=(9, 8)),
     "linear": geometry(37, 200, 90, (1, 1), (1, 1)),
