@@ -11,6 +11,7 @@ from test_random_nets import LOSSLESS, Training, nets
 import tinygrad_edge as te
 from tinygrad_edge.errors import BudgetError, DataError, GraphError, NonFiniteError
 from tinygrad_edge.graph import verify
+from tinygrad_edge.plan.ledger import megabytes
 from tinygrad_edge.policy import (
     Budget,
     Checkpoint,
@@ -41,7 +42,7 @@ class Clipped(Training):
 @given(nets(), st.lists(st.sampled_from(LOSSLESS), max_size=3, unique=True))
 def test_a_second_backward_part_changes_no_bit_beside_any_lossless_policy(net, policies):
     found = []
-    for chosen in ([], [SecondBackward(), *policies]):
+    for chosen in ([], [SecondBackward(always=True), *policies]):
         training = Clipped(net)
         step = te.compile(training.step, policies=chosen)
         losses = [step(training.data.images).item() for _ in range(3)]
@@ -59,7 +60,7 @@ def test_twenty_steps_of_a_model_have_the_same_bits_and_stay_within_the_plan(nam
     channels, size = MODELS[name]
     batches = np.random.default_rng(0).standard_normal((20, 4, channels, size, size))
     found = []
-    for policies in ([], [Default(), SecondBackward()]):
+    for policies in ([], [Default(), SecondBackward(always=True)]):
         te.manual_seed(0)
         model = te.models.build(name, num_classes=10, in_channels=channels)
         optimizer = te.optim.Adam(model.parameters(), 0.01, max_norm=0.5)
@@ -136,7 +137,7 @@ def test_gradients_wait_for_nobody(policies, by_hand):
 
 def test_what_is_made_again_or_decoded_for_the_first_part_does_not_stay_for_the_second():
     """Else everything would be there at once between the two."""
-    for policies in ([Checkpoint(every=1)], [Store("bfloat16")]):
+    for policies in ([Checkpoint(every=1)], [Store("bfloat16")], [Store("int8")]):
         both = [*policies, SecondBackward()]
         once, twice = (most_bytes(Deep(each).plan(), "temporary") for each in (policies, both))
         assert twice <= once + X.nbytes  # what is being computed; else many times as much
@@ -144,13 +145,30 @@ def test_what_is_made_again_or_decoded_for_the_first_part_does_not_stay_for_the_
 
 
 def test_both_costs_are_in_the_plan():
-    bytes_held = f"{DEPTH * 4 * WIDTH * WIDTH / 1e3:.2f} kB"
-    (kept,) = Deep([Default()]).plan().graph.remarks
-    (twice,) = Deep([Default(), SecondBackward()]).plan().graph.remarks
-    assert f"{bytes_held} of gradients wait" in kept and "SecondBackward(), would take" in kept
-    assert f"else {bytes_held} of them would wait" in twice
-    share = kept.partition("would take ")[2].split()[0]
-    assert f"made twice, for {share} more operations" in twice
+    held = f"{DEPTH * 4 * WIDTH * WIDTH / 1e3:.2f} kB of gradients wait"
+    kept, twice, always = (
+        Deep([Default(), *more]).plan()
+        for more in ([], [SecondBackward()], [SecondBackward(always=True)])
+    )
+    (of_one,), (of_two,), (of_always,) = (p.graph.remarks for p in (kept, twice, always))
+    assert held in of_one and "SecondBackward(), would take" in of_one
+    share = of_one.partition("would take ")[2].split()[0]
+    again = f"gradients are made twice, for {share} more operations"
+    assert f"{megabytes(twice.peak_bytes)} if {again}, as here" in of_two
+    assert f"{megabytes(kept.peak_bytes)} if {held}" in of_two
+    assert again in of_always and held in of_always
+
+
+def test_where_the_plan_needs_no_fewer_bytes_gradients_wait():
+    x = np.zeros((16 * DEPTH * WIDTH, WIDTH), np.float32)  # much is saved, and stays
+    kept, twice, always = (
+        Deep([Default(), *more]).step.plan(x)
+        for more in ([], [SecondBackward()], [SecondBackward(always=True)])
+    )
+    assert kept.peak_bytes == twice.peak_bytes < always.peak_bytes
+    remark = next(r for r in twice.graph.remarks if r.startswith("SecondBackward(): "))
+    assert f"{megabytes(always.peak_bytes)} if gradients are made twice" in remark
+    assert f"{megabytes(kept.peak_bytes)} if" in remark and "norm, as here" in remark
 
 
 @pytest.mark.parametrize("optimizer", [te.optim.Adam, te.optim.RMSprop])
@@ -168,18 +186,20 @@ def smallest(*policies):
 
 
 def test_a_budget_chooses_among_the_values_of_both_parts():
-    tight = smallest(SecondBackward())
+    tight = smallest(SecondBackward(always=True))
     assert tight < 0.7 * smallest()
-    within = [SecondBackward(), Budget(tight)]
+    within = [SecondBackward(always=True), Budget(tight)]
     assert Deep(within).plan().peak_bytes <= tight
     assert trained(within) == trained([])
 
 
 def test_its_decisions_are_read_again(tmp_path):
     path = tmp_path / "step.json"
-    within = Deep([SecondBackward(), Budget(smallest(SecondBackward()))]).plan()
+    within = Deep(
+        [SecondBackward(always=True), Budget(smallest(SecondBackward(always=True)))]
+    ).plan()
     save_decisions(within, path)
-    again = Deep([SecondBackward(), Planned(path)]).plan()
+    again = Deep([SecondBackward(always=True), Planned(path)]).plan()
     assert again.peak_bytes == within.peak_bytes
     with pytest.raises(GraphError, match="another step"):
         Deep([Planned(path)]).plan()

@@ -64,17 +64,17 @@ def find_clipping(graph: Graph) -> Clipping | None:
     if len(gradients) < 2:
         return None
     backward = [n for n in ancestors(gradients) if n.part == "backward"]
+    again = set(backward)
     norm: set[Node] = set()
     for node in before:
-        if node not in backward and any(v in gradients or v.node in norm for v in node.inputs):
+        if node not in again and any(v in gradients or v.node in norm for v in node.inputs):
             norm.add(node)
     # What is made again for the backward part is made again for a second one.
-    nodes = [*backward, *{v.node for v in graph.again - graph.kept}]
-    again = sum(n.op.flops(n) for n in nodes)
+    again |= {v.node for v in graph.again - graph.kept}
     return Clipping(
         tuple(gradients),
         tuple(backward),
         frozenset(norm),
         frozenset(after),
-        again / max(sum(n.op.flops(n) for n in graph.nodes), 1),
+        sum(n.op.flops(n) for n in again) / max(sum(n.op.flops(n) for n in graph.nodes), 1),
     )

@@ -26,7 +26,8 @@ class EarlyUpdates(Policy):
             v.node.part == "update" for n in graph.nodes if n.part != "update" for v in n.inputs
         ):
             return graph  # the step goes on after an update: its order is the user's
-        return graph.reordered(_updates_early(graph)).marked(remarks=_waiting(graph))
+        remarks = [r for r in _waiting(graph) if r not in graph.remarks]
+        return graph.reordered(_updates_early(graph)).marked(remarks=remarks)
 
 
 def _waiting(graph: Graph) -> Iterator[str]:
@@ -34,8 +35,8 @@ def _waiting(graph: Graph) -> Iterator[str]:
     clipping = find_clipping(graph)
     if clipping is not None:
         yield (
-            f"Default(): {megabytes(clipping.nbytes)} of gradients wait for their global norm; a "
-            f"second backward part instead, SecondBackward(), would take {clipping.more:.0%} more "
+            f"{megabytes(clipping.nbytes)} of gradients wait for their global norm; a second "
+            f"backward part instead, SecondBackward(), would take {clipping.more:.0%} more "
             "operations"
         )
 

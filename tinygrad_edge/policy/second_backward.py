@@ -8,9 +8,10 @@ from typing import ClassVar
 from ..errors import GraphError
 from ..graph import Graph, Node, Value
 from ..plan.ledger import megabytes
+from .again import made_again
 from .clipping import Clipping, find_clipping
 from .early_updates import EarlyUpdates
-from .pipeline import Policy
+from .pipeline import ANY_MACHINE, Machine, Policy
 from .select import nothing_matched
 
 __all__ = ["SecondBackward"]
@@ -22,10 +23,16 @@ class SecondBackward(Policy):
 
     The first backward part makes each gradient only to add its squares to the norm; the second one
     makes it once more, to the same bits, scales it and updates its parameter at once. Lossless, for
-    the operations of a backward part: the plan says how many, and the bytes of the gradients that
-    would wait otherwise. Saved values stay until the second backward part has read them, so that
-    bytes are won where those of the gradients are most: in large layers, small batches, and beside
-    policies that leave little saved. What those make again is made again in both parts.
+    the operations of a backward part. Saved values stay until the second backward part has read
+    them, so that bytes are won where those of the gradients are most: in large layers, small
+    batches, and beside policies that leave little saved. What those make again is made again in
+    both parts. Where the plan does not need fewer bytes so, gradients wait for their norm as usual;
+    the plan says what was chosen, and what both cost.
+
+    Parameters
+    ----------
+    always : bool
+        Make them twice whatever the plan needs: for a budget, which compares what it makes of both.
 
     Raises
     ------
@@ -36,8 +43,17 @@ class SecondBackward(Policy):
 
     phase: ClassVar[str] = "backward"
 
+    always: bool = False
+
+    def __repr__(self) -> str:
+        return f"SecondBackward({'always=True' if self.always else ''})"
+
     def __call__(self, graph: Graph) -> Graph:
-        """Give the graph with two backward parts."""
+        """Give the graph with one backward part or two."""
+        return self.apply(graph, ANY_MACHINE)
+
+    def apply(self, graph: Graph, machine: Machine) -> Graph:
+        """Give the graph with two backward parts if the machine needs fewer bytes for it."""
         if any(n.body is not None for n in graph.nodes):
             raise GraphError(
                 "the batch is taken in parts, whose sums of gradients are kept for their norm "
@@ -47,15 +63,25 @@ class SecondBackward(Policy):
         if clipping is None:
             nothing_matched(self, "clipping by a global norm")
             return graph
-        remark = (
-            f"{self!r}: gradients are made twice, for {clipping.more:.0%} more operations; else "
-            f"{megabytes(clipping.nbytes)} of them would wait for their global norm"
-        )
-        return _with_second(graph, clipping).marked(remarks=[remark])
+        two = _with_second(graph, clipping)
+        made = f"gradients are made twice, for {clipping.more:.0%} more operations"
+        wait = f"{megabytes(clipping.nbytes)} of gradients wait for their global norm"
+        if self.always:
+            return two.marked(remarks=[f"{self!r}: {made}; else {wait}"])
+        of_one, of_two = (_peak_bytes(each, machine) for each in (graph, two))
+        made, wait = f"{megabytes(of_two)} if {made}", f"{megabytes(of_one)} if {wait}"
+        if of_two < of_one:
+            return two.marked(remarks=[f"{self!r}: {made}, as here; {wait}"])
+        return graph.marked(remarks=[f"{self!r}: {wait}, as here; {made}"])
 
     def parts(self) -> tuple[Policy, ...]:
         """A gradient that is made a second time must not wait any more."""
         return self, EarlyUpdates()
+
+
+def _peak_bytes(graph: Graph, machine: Machine) -> int:
+    """Bytes of the step, if no more is decided about it."""
+    return machine.plan_of(made_again(EarlyUpdates()(graph), machine.rounding)).peak_bytes
 
 
 def _with_second(graph: Graph, clipping: Clipping) -> Graph:
