@@ -59,8 +59,9 @@ ALWAYS_INLINE void load_taps(vf value[3], const float *row, const reach *r, int 
 }
 
 /* Fetch ahead in the order of memory what a group will read: the processor's own prefetching loses its way among many rows. Where outputs
- * are written, their place is fetched as well, and a little of both with each vector; of narrow rows that move by one it keeps up by itself. */
-enum { AHEAD = 1024, NARROW_ROW = 72 };
+ * are written, their place is fetched as well, and a little of both with each vector. Of narrow rows that move by one it keeps up by itself
+ * where a vector is a line. */
+enum { AHEAD = 1024, UNFETCHED_ROW = VL == 16 ? 72 : 0 };
 
 static inline void fetch(const float *from, int64_t floats)
 {
@@ -113,10 +114,47 @@ ALWAYS_INLINE void correlate_plane(float *y, int64_t rows, int64_t columns, cons
     }
 }
 
+/* The same of short rows: in strips of a vector, row by row from the top, with three rows of outputs under way. */
+static void correlate_strips(float *y, int64_t rows, int64_t columns, const float *x, int64_t height, int64_t width, int64_t top,
+                             int64_t left, const float *weight)
+{
+    vf tap[9];
+    for (int i = 0; i < 9; i++)
+        tap[i] = vsplat(weight[i]);
+    for (int64_t column = 0; column < columns; column += VL) {
+        lane_mask mask[3];
+        for (int s = 0; s < 3; s++)
+            mask[s] = lanes_within(left + column + s, width);
+        vf now = vsplat(0.0f), before = now, first = now; /* the sums of rows u, u - 1 and u - 2 */
+        for (int64_t u = 0; u < rows + 2; u++) {
+            const int64_t h = top + u;
+            if (UNFETCHED_ROW == 0 && column == 0) {
+                fetch(x + u * width, WIDE);
+                fetch(y + u * columns, WIDE);
+            }
+            if (h >= 0 && h < height)
+                _Pragma("GCC unroll 3")
+                for (int s = 0; s < 3; s++) {
+                    const vf value = vload_masked(x + h * width + left + column + s, mask[s]);
+                    first = vfma(tap[6 + s], value, first);
+                    before = vfma(tap[3 + s], value, before);
+                    now = vfma(tap[s], value, now);
+                }
+            if (u >= 2)
+                vstore_upto(y + (u - 2) * columns + column, columns - column, first);
+            first = before;
+            before = now;
+            now = vsplat(0.0f);
+        }
+    }
+}
+
 static void correlate_plane_by_1(float *y, int64_t rows, int64_t columns, const float *x, int64_t height, int64_t width, int64_t top,
                                  int64_t left, const float *weight)
 {
-    if (columns <= NARROW_ROW)
+    if (columns <= 2 * VL)
+        correlate_strips(y, rows, columns, x, height, width, top, left, weight);
+    else if (columns <= UNFETCHED_ROW)
         correlate_plane(y, rows, columns, x, height, width, top, left, weight, 1, 0);
     else
         correlate_plane(y, rows, columns, x, height, width, top, left, weight, 1, 1);
@@ -208,6 +246,9 @@ ALWAYS_INLINE void dot_group(float *lanes, const group_rows *g, const group_rows
 /* The lanes are emptied into doubles before they have taken up more than so many products each. */
 enum { LANE_TERMS = 512 };
 
+/* Rows of outputs that are shorter are walked in strips: the order of the sums, and so the same for all vectors. */
+enum { STRIP_ROW = 32 };
+
 /* The sums of one channel on their way through the samples. */
 typedef struct {
     _Alignas(64) float lanes[9 * WIDE];
@@ -227,8 +268,64 @@ static void empty_lanes(channel_sums *sums)
     sums->taken = 0;
 }
 
+/* Add the products of a plane of short rows: in strips of a vector, row by row from the top, while the sums stay in registers. */
+static void dot_strips(float *lanes, const tge_conv2d_params *p, const float *x, const float *grad_y)
+{
+    for (int64_t column = 0; column < p->q; column += VL) {
+        const lane_mask grad_mask = lanes_within(column, p->q);
+        const float *row = x + column - p->pad_w;
+        lane_mask mask[3];
+        for (int s = 0; s < 3; s++)
+            mask[s] = lanes_within(column - p->pad_w + s, p->w);
+        vf sum[9], before = vsplat(0.0f), first = before; /* the gradient in rows u - 1 and u - 2 */
+        float *to = lanes + column % WIDE;
+        _Pragma("GCC unroll 9")
+        for (int i = 0; i < 9; i++)
+            sum[i] = vload(to + i * WIDE);
+        for (int64_t u = 0; u < p->p + 2; u++) {
+            const vf now = u < p->p ? vload_masked(grad_y + u * p->q + column, grad_mask) : vsplat(0.0f);
+            const int64_t h = u - p->pad_h;
+            if (column == 0) {
+                fetch(x + u * p->w, WIDE);
+                fetch(grad_y + u * p->q, WIDE);
+                if (p->q > WIDE) {
+                    fetch(x + u * p->w + WIDE, WIDE);
+                    fetch(grad_y + u * p->q + WIDE, WIDE);
+                }
+            }
+            if (h >= 0 && h < p->h)
+                _Pragma("GCC unroll 3")
+                for (int s = 0; s < 3; s++) {
+                    const vf value = vload_masked(row + h * p->w + s, mask[s]);
+                    sum[s] = vfma(now, value, sum[s]);
+                    sum[3 + s] = vfma(before, value, sum[3 + s]);
+                    sum[6 + s] = vfma(first, value, sum[6 + s]);
+                }
+            first = before;
+            before = now;
+        }
+        _Pragma("GCC unroll 9")
+        for (int i = 0; i < 9; i++)
+            vstore(to + i * WIDE, sum[i]);
+    }
+}
+
+/* Make room for so many products in each lane. */
+static void take_terms(channel_sums *sums, int64_t terms)
+{
+    if (sums->taken + terms > LANE_TERMS)
+        empty_lanes(sums);
+    sums->taken += terms;
+}
+
 static void dot_plane(channel_sums *sums, const tge_conv2d_params *p, const float *x, const float *grad_y)
 {
+    const int64_t plane_terms = p->p * ceil_div(p->q, WIDE);
+    if (p->stride_h == 1 && p->q < STRIP_ROW && plane_terms <= LANE_TERMS) {
+        take_terms(sums, plane_terms);
+        dot_strips(sums->lanes, p, x, grad_y);
+        return;
+    }
     const int64_t terms = GROUP * ceil_div(p->q, WIDE), stride = p->stride_h;
     for (int64_t row = 0; row < p->p; row += GROUP) {
         const group_rows grad = rows_of_group(grad_y, p->p, p->q, row, 0, GROUP);
@@ -238,9 +335,7 @@ static void dot_plane(channel_sums *sums, const tge_conv2d_params *p, const floa
             fetch(next_grad, GROUP * p->q);
             fetch(next_x, GROUP * stride * p->w);
         }
-        if (sums->taken + terms > LANE_TERMS)
-            empty_lanes(sums);
-        sums->taken += terms;
+        take_terms(sums, terms);
         if (stride == 1)
             dot_group(sums->lanes, &g, &grad, next_x, next_grad, 1);
         else

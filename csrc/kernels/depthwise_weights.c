@@ -2,7 +2,7 @@
 #include "depthwise.h"
 #include "depthwise_3x3.h"
 
-enum { MAX_TOGETHER = 8 }; /* channels */
+enum { MAX_TOGETHER = 16 }; /* channels */
 
 typedef struct {
     const tge_conv2d_params *p;

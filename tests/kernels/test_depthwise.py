@@ -8,6 +8,8 @@ from kernels import reference
 from kernels.kernel_call import call
 from kernels.samples import SETTINGS, normal, same_for_any_threads
 
+from tinygrad_edge.runtime import _ffi
+
 
 def geometry(n, c, size, window, stride=(1, 1), pad=(0, 0), dilation=(1, 1), multiplier=1):
     """Fields of the params without strides; pairs are (vertical, horizontal)."""
@@ -109,6 +111,8 @@ LARGE = {
     "5x5": geometry(2, 3, (56, 56), (5, 5), pad=(2, 2)),
     "5x5 stride 2": geometry(2, 3, (75, 75), (5, 5), (2, 2), (2, 2)),
     "small planes": geometry(70, 9, (8, 8), (3, 3), pad=(1, 1)),
+    "short rows": geometry(40, 5, (27, 29), (3, 3), pad=(1, 1)),
+    "tall": geometry(2, 2, (600, 9), (3, 3), pad=(1, 1)),
     "wide": geometry(1, 2, (5, 700), (3, 3), (1, 2), (1, 1)),
     "dilated beyond a tile": geometry(1, 2, (60, 60), (3, 3), pad=(25, 25), dilation=(25, 40)),
     "a large window": geometry(1, 2, (20, 20), (9, 9), pad=(4, 4), multiplier=2),
@@ -138,3 +142,20 @@ def test_depthwise_bits_do_not_depend_on_the_layout(isa, case):
         parts = images.forward(x, w), images.backward_data(gy, w), images.backward_weights(x, gy)
         results.append([a.tobytes() for a in parts])
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("case", ["3x3", "3x3 stride 2", "small planes", "short rows", "tall"])
+def test_depthwise_bits_are_the_same_wherever_multiply_and_add_round_once(case):
+    fused = [isa for isa in _ffi.isas() if isa != "generic"] if _ffi.available() else []
+    if len(fused) < 2:
+        pytest.skip("needs two instruction sets with a fused multiply-add")
+    images = Images(LARGE[case], False)
+    x, w, gy = normal(images.x_shape), normal(images.w_shape, 1), normal(images.y_shape, 2)
+    before = _ffi.isa()
+    results = set()
+    for isa in fused:
+        _ffi.choose_isa(isa)
+        parts = images.forward(x, w), images.backward_data(gy, w), images.backward_weights(x, gy)
+        results.add(b"".join(np.ascontiguousarray(a).tobytes() for a in parts))
+    _ffi.choose_isa(before)
+    assert len(results) == 1
