@@ -5,10 +5,10 @@ before it does. Running this prints
 
     policies so far                      peak bytes   of plain   operations   results
     plain backpropagation               269,825,136     1.000        1.000    -
-    + Default()                         139,800,560     0.518        1.005    the same bits
-    + Checkpoint(every=4)                81,080,304     0.300        1.331    the same bits
-    + Store(format='float16')            51,720,176     0.192        1.332    gradients are rounded
-    + Microbatch(2)                      26,558,704     0.098        1.332    statistics of halves
+    + Default()                         135,607,408     0.503        1.005    the same bits
+    + Checkpoint(every=4)                81,071,216     0.300        1.331    the same bits
+    + Store(format='float16')            51,711,088     0.192        1.332    gradients are rounded
+    + Microbatch(2)                      26,549,616     0.098        1.332    statistics of halves
 
 - Plain backpropagation keeps what each convolution and activation makes until the backward part
   comes back to it.

@@ -195,7 +195,11 @@ def _window_attrs(node: Node) -> dict:
 def _forward_vjp(node: Node, g: Cotangents) -> Gradients:
     x, w = node.inputs
     attrs = _window_attrs(node)
-    return _data(g[0], w, x.shape, attrs), _weights(x, g[0], w.shape, attrs)
+    if x.size < w.size:
+        return _data(g[0], w, x.shape, attrs), _weights(x, g[0], w.shape, attrs)
+    # The smaller gradient first: the images that it reads may go before their own is made.
+    gw = _weights(x, g[0], w.shape, attrs)
+    return _data(g[0], w, x.shape, attrs), gw
 
 
 def _data_vjp(node: Node, g: Cotangents) -> Gradients:

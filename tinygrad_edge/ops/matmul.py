@@ -51,9 +51,18 @@ def _flops(node: Node) -> int:
 def _vjp(node: Node, g: Cotangents) -> Gradients:
     a, b = node.inputs
     ta, tb = node.attrs["transpose_a"], node.attrs["transpose_b"]
-    grad_a = _emit(b, g[0], tb, True) if ta else _emit(g[0], b, False, not tb)
-    grad_b = _emit(g[0], a, True, ta) if tb else _emit(a, g[0], not ta, False)
-    return grad_a, grad_b
+
+    def grad_a() -> Value:
+        return _emit(b, g[0], tb, True) if ta else _emit(g[0], b, False, not tb)
+
+    def grad_b() -> Value:
+        return _emit(g[0], a, True, ta) if tb else _emit(a, g[0], not ta, False)
+
+    if a.size < b.size:
+        return grad_a(), grad_b()
+    # The smaller gradient first: the larger factor, which it reads, may go before its own is made.
+    second = grad_b()
+    return grad_a(), second
 
 
 def _kernel(node: Node) -> Kernel:

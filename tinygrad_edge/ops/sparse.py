@@ -266,8 +266,10 @@ def _layer(node: Node) -> dict:
 def _forward_vjp(node: Node, g: Cotangents) -> Gradients:
     x, values, *index = node.inputs
     attrs = _layer(node)
+    # First the gradient of the values: the images that it reads may go before their own is made.
+    gw = emit(WEIGHTS, x, g[0], *index, **attrs).outputs[0]
     gx = emit(_DATA, g[0], values, *index, shape=x.shape, **attrs).outputs[0]
-    return gx, emit(WEIGHTS, x, g[0], *index, **attrs).outputs[0], None, None
+    return gx, gw, None, None
 
 
 def _data_vjp(node: Node, g: Cotangents) -> Gradients:

@@ -179,10 +179,14 @@ class Frontier:
             for name in lives.crossings[value]:
                 if (value, name) not in marks.stored:
                     yield _stored(marks, value, name)
-        made = [c for c in course.copies if c.since == worst]
-        made.sort(key=lambda c: -lives.nbytes[c.value])
-        for copy in made[:_TRIALS]:
-            yield _spared(marks, copy.value, copy.since)
+        again = [c for c in course.copies if c.since <= worst <= c.until]
+        again.sort(key=lambda c: -lives.nbytes[c.value])
+        for copy in again[:_TRIALS]:
+            if copy.since == worst:
+                yield _spared(marks, copy.value, copy.since)
+            if copy.value not in course.encoded:
+                for name in lives.crossings.get(copy.value, ()):
+                    yield _stored(marks, copy.value, name)
 
     def _price(self, value: Value) -> float:
         """Seconds for a byte that is not kept, in the cheapest way."""
@@ -271,9 +275,11 @@ class Frontier:
         needed = lives.live + np.cumsum(change[:-1])
         for t, read in lives.wanted.items():
             for value in {v for v, _ in read}:
-                if 2 * t + 1 <= self._idle(value)[1]:
-                    ways = [c.nbytes for c in lives.ways_to_read(t, value)]
-                    needed[2 * t + 1] += min([lives.nbytes[value], *ways])
+                nbytes = lives.nbytes[value]
+                ways = [c.nbytes for c in lives.ways_to_read(t, value)]
+                needed[2 * t + 1] += min([nbytes, *ways])
+                if 2 * t + 1 > self._idle(value)[1]:  # the last to read it
+                    needed[2 * t + 1] -= nbytes
         return int(needed.max(initial=0))
 
     def _idle(self, value: Value) -> tuple[int, int]:
