@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinygrad_edge.dtypes import of_array
+from tinygrad_edge.graph import emit, new_input
+from tinygrad_edge.op import OPS, TensorType
 from tinygrad_edge.runtime import _ffi
 
 
@@ -109,6 +112,14 @@ def caller(name: str, struct: str, fields: dict, *operands: np.ndarray) -> Calla
     return lambda: _ffi.call(name, pointers, params)
 
 
+def sparse_caller(op: str, attrs: dict, out: np.ndarray, *operands: np.ndarray) -> Callable:
+    """A call of the kernel that a network's layer would run."""
+    inputs = (new_input(TensorType(a.shape, of_array(a))) for a in operands)
+    node = emit(OPS[op], *inputs, **attrs)
+    kernel = node.op.kernel(node)
+    return caller(kernel.name, kernel.struct, kernel.params, out, *operands)
+
+
 def products(layer: Layer, sparsity: float) -> dict[str, tuple[Callable, Callable]]:
     """For each product its sparse call and its dense one, on the same numbers."""
     rng = np.random.default_rng(0)
@@ -121,44 +132,48 @@ def products(layer: Layer, sparsity: float) -> dict[str, tuple[Callable, Callabl
     pool[...] = values
     columns = aligned(len(values), np.uint16)
     columns[...] = column
-    rows = np.searchsorted(row, np.arange(layer.k + 1)).astype(np.int32)
-    conv = layer.fields()
-    pruned = {"conv": conv, "first_row": 0, "segments": 1, "capacity": len(values)}
-    sparse, dense = "tge_sparse_conv2d_params", "tge_conv2d_params"
-    forward, data, weights = "conv2d_f32", "conv2d_backward_data_f32", "conv2d_backward_weights_f32"
-    gradient = aligned(len(values))
+    index = columns, np.searchsorted(row, np.arange(layer.k + 1)).astype(np.int32)
+    pruned = {
+        **{"weight_shape": (layer.k, layer.c, layer.window, layer.window)},
+        **{"first_row": 0, "nonzeros": len(values), "dilation": (1, 1)},
+        **{"stride": (layer.stride,) * 2, "padding": (layer.window // 2,) * 2},
+    }
+    conv, dense = layer.fields(), "tge_conv2d_params"
+    forward, data, weights = "conv2d", "conv2d_backward_data", "conv2d_backward_weights"
+    accumulate = "sparse_conv2d_accumulate_weights"
+    g = aligned(len(values))
+    to_x = {**pruned, "shape": x.shape}
     return {
         "forward": (
-            caller(f"sparse_{forward}", sparse, pruned, y.copy(), x, pool, columns, rows),
-            caller(forward, dense, conv, y.copy(), x, w),
+            sparse_caller(f"sparse_{forward}", pruned, y.copy(), x, pool, *index),
+            caller(f"{forward}_f32", dense, conv, y.copy(), x, w),
         ),
         "data": (
-            caller(f"sparse_{data}", sparse, pruned, x.copy(), y, pool, columns, rows),
-            caller(data, dense, conv, x.copy(), y, w),
+            sparse_caller(f"sparse_{data}", to_x, x.copy(), y, pool, *index),
+            caller(f"{data}_f32", dense, conv, x.copy(), y, w),
         ),
         "weights": (
-            caller(
-                "sparse_conv2d_accumulate_weights_f32",
-                sparse,
-                pruned,
-                *(gradient, gradient, x, y, columns, rows),
-            ),
-            caller(weights, dense, conv, w.copy(), x, y),
+            sparse_caller(accumulate, pruned, g, g, x, y, *index),
+            caller(f"{weights}_f32", dense, conv, w.copy(), x, y),
         ),
     }
 
 
 def in_turns(calls: Sequence[Callable], seconds: float) -> list[float]:
-    """Median seconds of each call; they take turns until about `seconds` have passed."""
+    """Median seconds of each call; they take turns until about `seconds` have passed.
+
+    On one thread, seconds of the processor, which others' work disturbs less.
+    """
+    clock = time.thread_time if _ffi.threads() == 1 else time.perf_counter
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[0]) < 3:
         for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
+            start = clock()
             call()
-            taken.append(time.perf_counter() - start)
+            taken.append(clock() - start)
     return [statistics.median(taken) for taken in times]
 
 
