@@ -144,6 +144,29 @@ def test_what_is_made_again_or_decoded_for_the_first_part_does_not_stay_for_the_
         assert trained(both) == trained(policies)
 
 
+@pytest.mark.parametrize(
+    "policies", [[Store("bitmask")], [Default(), Store("int8")], [Default(), Store("bitmask")]]
+)
+def test_both_parts_take_what_is_stored_for_one(policies):
+    """Masks, which nothing can be made again from, as well: they are decoded twice."""
+    saved, decoded = [], []
+    for more in ([], [SecondBackward(always=True)]):
+        model = te.models.lenet(num_classes=10)
+        optimizer = te.optim.SGD(model.parameters(), 0.1, max_norm=1.0)
+
+        @te.compile(policies=[*policies, *more])
+        def step(x, y, model=model, optimizer=optimizer):
+            loss = te.functional.cross_entropy(model(x), y)
+            optimizer.minimize(loss)
+            return loss
+
+        plan = step.plan(np.zeros((16, 1, 28, 28), np.float32), np.zeros(16, np.int32))
+        saved.append(sum(s.nbytes for s in plan.saved()))
+        decoded.append(most_bytes(plan, "temporary"))
+    assert saved[0] == saved[1]
+    assert decoded[1] <= decoded[0] + 64
+
+
 def test_both_costs_are_in_the_plan():
     held = f"{DEPTH * 4 * WIDTH * WIDTH / 1e3:.2f} kB of gradients wait"
     kept, twice, always = (

@@ -62,6 +62,7 @@ def encoded(graph: Graph, rounding: Cell = ANY_CELL) -> Graph:
     bare = Graph(graph.outputs, graph.effects, graph.inputs)
     again = graph.again - graph.kept
     bare.stored = {v: form for v, form in graph.stored.items() if v not in again}
+    bare.anew = frozenset((at, v) for at, v in graph.anew if v in bare.stored)
     bare.causes = graph.causes
     copying = _Copying(bare, rounding)
     found = copying.result()
@@ -80,7 +81,8 @@ class _Copying:
         for at, value in graph.anew:
             if value not in stay:
                 self.anew.setdefault(at, set()).add(value)
-        copied = self.again.union(*self.anew.values())
+        # What is stored is decoded once more when it was let go of.
+        copied = self.again.union(*self.anew.values()) - (graph.stored.keys() - self.again)
         read = {base_of(v) for c in copied for v in c.node.inputs}
         self.stored = {
             v: form
@@ -170,7 +172,7 @@ class _Copying:
 
     def _let_go(self, gone: set[Value]) -> None:
         if gone:
-            self.again |= gone.difference(self.stored)
+            self.again |= gone.difference(self.graph.stored)
             self.copies = {v: copy for v, copy in self.copies.items() if base_of(v) not in gone}
 
     def _copy(self, wanted: Iterable[Value]) -> None:
