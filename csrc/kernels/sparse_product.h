@@ -350,14 +350,21 @@ ALWAYS_INLINE void spread_rows(float *to, int64_t to_step, const float *from, in
             vstore_part(to + i * to_step, n, vload(from + i * from_step));
 }
 
+/* What will be stored some outputs later: it is not cached. */
+static inline void fetch_output(const float *to, int64_t floats)
+{
+    for (int64_t x = 0; x < floats; x += UNIT)
+        __builtin_prefetch(to + x, 1, 3);
+    __builtin_prefetch(to + floats - 1, 1, 3);
+}
+
 /* Zeros from what a piece of a tile writes to what the next ones write, for a stride that leaves gaps. */
 static void clear_between(float *to, const tge_conv2d_params *p, const sparse_tile *t, const grid_piece *s)
 {
     const int64_t height = min_i64(t->rows * p->stride_h, p->h - t->row * p->stride_h);
     const int64_t width = min_i64(s->count * p->stride_w, p->w - s->point * p->stride_w);
     for (int64_t y = 0; y < height; y++, to += p->w) {
-        __builtin_prefetch(to + 4 * p->x_c_stride, 1, 3);
-        __builtin_prefetch(to + 4 * p->x_c_stride + width - 1, 1, 3);
+        fetch_output(to + 4 * p->x_c_stride, width);
         for (int64_t x = 0; x < width; x += VL)
             vstore_upto(to + x, width - x, (vf){0});
     }
@@ -374,10 +381,8 @@ static void spread_tile(const correlation *p, const sparse_cut *cut, const spars
             float *to = out + s->sample * p->out_n + s->point * p->out_w;
             if (gaps)
                 clear_between(to, gaps, t, s);
-            for (int64_t y = 0; y < t->rows && p->out_w == 1; y++) { /* what is stored four outputs later: it is not cached */
-                __builtin_prefetch(to + 4 * p->out_c + y * p->out_h, 1, 3);
-                __builtin_prefetch(to + 4 * p->out_c + y * p->out_h + s->count - 1, 1, 3);
-            }
+            for (int64_t y = 0; y < t->rows && !gaps; y++)
+                fetch_output(to + 4 * p->out_c + y * p->out_h, (s->count - 1) * p->out_w + 1);
             for (int64_t x = 0; x < s->count && p->out_w == 1; x += VL)
                 spread_rows(to + x, p->out_h, sums + s->lane + x, cut->width, t->rows, min_i64(s->count - x, VL));
             for (int64_t y = 0; y < t->rows && p->out_w != 1; y++)
