@@ -79,19 +79,19 @@ static void add_passed(float *gx, const float *passed, int64_t row, const tge_co
 {
     for (int64_t h = 0; h < p->h; h++, gx += p->w) {
         const int64_t u = h + p->pad_h;
-        for (int64_t j = p->pad_w / 2; 2 * j < p->w + p->pad_w; j += VL) {
-            vf phase[2] = {vsplat(0.0f), vsplat(0.0f)};
+        for (int64_t w = 0; w < p->w; w += 2 * VL) {
+            vf phase[2] = {vsplat(0.0f), vsplat(0.0f)}; /* at w, w + 2, ... and between */
             for (int64_t r = u % 2; r < p->r; r += 2) {
                 const int64_t i = (u - r) / 2;
                 if (i < 0 || i >= p->p)
                     continue;
-                const float *from = passed + r * p->s * row + i * p->q + j;
-                for (int64_t s = 0; s < p->s; s++)
-                    phase[s % 2] += vload_masked(from + s * row - s / 2, lanes_within(j - s / 2, p->q));
+                const float *from = passed + r * p->s * row + i * p->q;
+                for (int64_t s = 0; s < p->s; s++) {
+                    const int64_t v = w + p->pad_w, between = (v - s) % 2 != 0, j = (v + between - s) / 2;
+                    phase[between] += vload_masked(from + s * row + j, lanes_within(j, p->q));
+                }
             }
-            const int64_t w = 2 * j - p->pad_w;
-            vstore_within(gx, w, p->w, vinterleave_low(phase[0], phase[1]));
-            vstore_within(gx, w + VL, p->w, vinterleave_high(phase[0], phase[1]));
+            store_pairs(gx + w, p->w - w, phase[0], phase[1]);
         }
     }
 }

@@ -60,7 +60,7 @@ ALWAYS_INLINE void load_taps(vf value[3], const float *row, const reach *r, int 
 
 /* Fetch ahead in the order of memory what a group will read: the processor's own prefetching loses its way among many rows. Where outputs
  * are written, their place is fetched as well, and a little of both with each vector. Of narrow rows that move by one it keeps up by itself
- * where a vector is a line. */
+ * where a vector is a line; 0 says that it is not. */
 enum { AHEAD = 1024, UNFETCHED_ROW = VL == 16 ? 72 : 0 };
 
 static inline void fetch(const float *from, int64_t floats)
@@ -174,27 +174,31 @@ static void spread_plane_by_2(float *grad_x, const float *grad_y, const tge_conv
     vf tap[9];
     for (int i = 0; i < 9; i++)
         tap[i] = vsplat(weight[i]);
+    const int64_t odd_pad = p->pad_w % 2; /* then even columns of gx are odd positions, and the even ones follow them */
     for (int64_t i = p->pad_h / 2; i <= (p->h - 1 + p->pad_h) / 2; i++) {
         const group_rows g = rows_of_group(grad_y, p->p, p->q, i - 1, 0, 2);
-        for (int64_t j = p->pad_w / 2; j <= (p->w - 1 + p->pad_w) / 2; j += VL) {
+        for (int64_t w = 0; w < p->w; w += 2 * VL) {
+            const int64_t j = (w + p->pad_w + odd_pad) / 2;
+            if (UNFETCHED_ROW == 0) {
+                fetch(grad_x + (2 * i + 2 - p->pad_h) * p->w + 2 * w, 4 * VL);
+                fetch(grad_y + i * p->q + w / 2, VL);
+            }
             vf here[2], before[2]; /* at column j and j - 1, of rows i and i - 1 */
             const lane_mask here_mask = lanes_within(j, p->q), before_mask = lanes_within(j - 1, p->q);
             for (int row = 0; row < 2; row++) {
                 here[row] = vload_row(g.row[1 - row], j, here_mask);
                 before[row] = vload_row(g.row[1 - row], j - 1, before_mask);
             }
-            const vf zero = vsplat(0.0f);
-            vf even[2] = {vfma(tap[0], here[0], zero), vfma(tap[1], here[0], zero)};
+            const vf zero = vsplat(0.0f), *const middle = odd_pad ? before : here;
+            vf even[2] = {vfma(tap[0], here[0], zero), vfma(tap[1], middle[0], zero)};
             even[0] = vfma(tap[8], before[1], vfma(tap[6], here[1], vfma(tap[2], before[0], even[0])));
-            even[1] = vfma(tap[7], here[1], even[1]);
-            const vf odd[2] = {vfma(tap[5], before[0], vfma(tap[3], here[0], zero)), vfma(tap[4], here[0], zero)};
+            even[1] = vfma(tap[7], middle[1], even[1]);
+            const vf odd[2] = {vfma(tap[5], before[0], vfma(tap[3], here[0], zero)), vfma(tap[4], middle[0], zero)};
             const vf *const both[2] = {even, odd};
             for (int phase = 0; phase < 2; phase++) {
-                const int64_t h = 2 * i + phase - p->pad_h, w = 2 * j - p->pad_w;
-                if (h < 0 || h >= p->h)
-                    continue;
-                vstore_within(grad_x + h * p->w, w, p->w, vinterleave_low(both[phase][0], both[phase][1]));
-                vstore_within(grad_x + h * p->w, w + VL, p->w, vinterleave_high(both[phase][0], both[phase][1]));
+                const int64_t h = 2 * i + phase - p->pad_h;
+                if (h >= 0 && h < p->h)
+                    store_pairs(grad_x + h * p->w + w, p->w - w, both[phase][odd_pad], both[phase][1 - odd_pad]);
             }
         }
     }

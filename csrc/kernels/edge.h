@@ -1,4 +1,4 @@
-/* Vectors that overhang a row of an image: lanes outside of it read as zeros and are not written. */
+/* Vectors that overhang a row of an image: lanes outside of it are not touched. */
 #ifndef TGE_EDGE_H
 #define TGE_EDGE_H
 
@@ -10,12 +10,12 @@ static inline lane_mask lanes_within(int64_t at, int64_t width)
     return lanes_between(clamp_i64(-at, 0, VL), clamp_i64(width - at, 0, VL));
 }
 
-static inline void vstore_within(float *row, int64_t at, int64_t width, vf x)
+/* Lanes of a and b in turn, as far as the row goes. */
+static inline void store_pairs(float *row, int64_t left, vf a, vf b)
 {
-    if (at >= 0 && at + VL <= width)
-        vstore(row + at, x);
-    else
-        vstore_masked(row + at, lanes_within(at, width), x);
+    vstore_upto(row, left, vinterleave_low(a, b));
+    if (left > VL)
+        vstore_upto(row + VL, left - VL, vinterleave_high(a, b));
 }
 
 #endif
