@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..graph import Graph, Node, Value
-from .lifetimes import Lifetimes, overwrites
+from .lifetimes import Lifetimes
 
 __all__ = ["Choice", "Copy", "Course", "Marks", "predict", "simulate"]
 
@@ -109,7 +109,7 @@ def predict(lives: Lifetimes, marks: Marks) -> Choice:
 def simulate(lives: Lifetimes, marks: Marks) -> Course:
     """What happens under marks, and what that needs."""
     originals, copies, encoded, seconds = _copies(lives, marks)
-    change = np.zeros(len(lives.live) + 1, np.int64)
+    change = [0] * (len(lives.live) + 1)
     made_again = [c for c in copies if c.value not in encoded]
     for value, until in {v: c.since for c in made_again for v in lives.others[c.value]}.items():
         if until > lives.last[value]:
@@ -143,7 +143,7 @@ def simulate(lives: Lifetimes, marks: Marks) -> Course:
         most = _most(lives, made, leaving.get(at, ()), encoded)
         change[at] += most
         change[at + 1] -= most
-    live = lives.live + np.cumsum(change[:-1])
+    live = lives.live + np.cumsum(np.array(change[:-1], np.int64))
     choice = Choice(seconds, int(live.max(initial=0)), marks)
     return Course(choice, live, originals, copies, encoded)
 
@@ -174,16 +174,17 @@ def _copies(
         """Whether a node reads what is encoded."""
         return value in encoded and lives.reads_as_stored(reader, value, stored[value])
 
-    for t in sorted(lives.wanted):
+    for t, wanted in lives.wanted.items():
         for value in let_go.get(t, ()):
             there.pop(value, None)
-        reader = lives.nodes[t]
-        wanted = []
-        for value, until in lives.wanted[t]:
-            if crosses(reader, value):
-                encoded[value].read(2 * until + 1)
-            else:
-                wanted.append((value, until))
+        if encoded:
+            reader, whole = lives.nodes[t], []
+            for value, until in wanted:
+                if crosses(reader, value):
+                    encoded[value].read(2 * until + 1)
+                else:
+                    whole.append((value, until))
+            wanted = whole
         missing: set[Value] = set()
         stack = [v for v, _ in wanted if v not in there]
         while stack:
@@ -241,10 +242,12 @@ def _most(
         value = copy.value
         dying = [v for v in reads(copy) if last_use.get(v) is copy]
         live += lives.nbytes[value]
-        over = lives.nbytes[value] if overwrites(value, dying) else 0
+        over = 0
+        if value in again and not lives.overwrites[value].isdisjoint(dying):
+            over = lives.nbytes[value]
         beside = 0
         if value in again:
-            unread = sum(v.nbytes for v in value.node.outputs if v not in again)
+            unread = sum(v.nbytes for v in lives.siblings[value] if v not in again)
             beside = unread + lives.workspace[value]
         most = max(most, live - over + beside)
         live -= sum(lives.nbytes[v] for v in dying)

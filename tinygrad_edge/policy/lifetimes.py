@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from .formats import Format
 from .rounding import ANY_CELL, Rounding
 from .select import is_small
 
-__all__ = ["Crossing", "Lifetimes", "overwrites"]
+__all__ = ["Crossing", "Lifetimes"]
 
 
 class Crossing(NamedTuple):
@@ -54,6 +54,10 @@ class Lifetimes:
         In what each value may cross.
     workspace : dict
         For each value, the bytes that its node takes beside its operands.
+    siblings : dict
+        For each value, what else its node makes.
+    overwrites : dict
+        For each value, those in whose memory it can be made if they die there.
     live : array
         Bytes at each half moment, when everything is kept.
     """
@@ -75,7 +79,9 @@ class Lifetimes:
         self.values = tuple(self._leading_to_wanted(self._choosable()))
         known = set(self.values)
         self.wanted = {
-            t: own for t, read in self.wanted.items() if (own := [r for r in read if r[0] in known])
+            t: own
+            for t, read in sorted(self.wanted.items())
+            if (own := [r for r in read if r[0] in known])
         }
         self.last_backward: dict[Value, int] = {}
         self.first_backward: dict[Value, int] = {}
@@ -105,6 +111,8 @@ class Lifetimes:
         for buffer in plan.storage.buffers:
             workspaces[buffer.start] += 0 if buffer.lives else buffer.nbytes
         self.workspace = {v: workspaces[self.time[v.node]] for v in self.values}
+        self.siblings = {v: tuple(w for w in v.node.outputs if w is not v) for v in self.values}
+        self.overwrites = {v: frozenset(_overwritten(v)) for v in self.values}
         self.overwritable = self._overwritable()
         rounding = Rounding(ANY_CELL, graph)
         self.crossings = {
@@ -174,7 +182,7 @@ class Lifetimes:
             v
             for v in self.values
             if any(
-                overwrites(w, [v]) and w.node.part == "forward"
+                v in _overwritten(w) and w.node.part == "forward"
                 for w in self.nodes[self.last_forward.get(v, self.time[v.node])].outputs
             )
         )
@@ -195,16 +203,13 @@ class Lifetimes:
         )
 
 
-def overwrites(value: Value, dying: list[Value]) -> bool:
-    """Whether a value can be made in the memory of one that dies there."""
+def _overwritten(value: Value) -> Iterator[Value]:
+    """What a value can be made in the memory of."""
     node = value.node
-    return any(
-        index == value.index
-        and i < len(node.inputs)
-        and base_of(node.inputs[i]) in dying
-        and node.inputs[i].nbytes == value.nbytes
-        for index, i in node.op.inplace
-    )
+    for index, i in node.op.inplace:
+        if index == value.index and i < len(node.inputs):
+            if node.inputs[i].nbytes == value.nbytes:
+                yield base_of(node.inputs[i])
 
 
 def _crossing(

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..graph import Node, Value
 from .course import Marks
-from .lifetimes import Lifetimes, overwrites
+from .lifetimes import Lifetimes
 
 __all__ = ["Recursion"]
 
@@ -316,4 +316,4 @@ def _after(rows: np.ndarray) -> np.ndarray:
 def _overwritten(value: Value, reader: int, place: dict[Value, int], lives: Lifetimes) -> bool:
     """Whether the last place that a value leads to is made in its memory."""
     readers = [w for w in lives.values if place[w] == reader and value in lives.reads[w]]
-    return len(readers) == 1 and overwrites(readers[0], [value])
+    return len(readers) == 1 and value in lives.overwrites[readers[0]]
