@@ -38,7 +38,8 @@ class Recursion:
     Place 0 is before the first node. ``cost[i, j]``, for each amount of memory beyond what is kept
     at place i and before: the time for all that the backward part does between its first need of
     place j and its last need of place i + 1. It is the least, over the next place k to be kept, of:
-    from i on to k; what lies above k, with k kept; what lies between i and k.
+    from i on to k; what lies above k, with k kept; what lies between i and k. ``fresh[i, j]`` is
+    the same where place i has been there before that need of place j, and not only since.
 
     Parameters
     ----------
@@ -133,14 +134,18 @@ class Recursion:
             levels[2 * t : 2 * t + 2] = max(self.place[v] for v, _ in read)
         levels = np.maximum.accumulate(levels[::-1])[::-1]
         self.start = 2 * min(lives.wanted, default=len(lives.live) // 2)
-        self.level_bytes = np.zeros((count + 1, count + 1), np.int64)
+        self.waiting_bytes = np.zeros((count + 1, count + 1), np.int64)  # until it is needed
+        self.needed_bytes = np.zeros((count + 1, count + 1), np.int64)  # from then on
         self.making_bytes = np.zeros(count + 1, np.int64)
         for j in range(1, count + 1):
             at = np.flatnonzero(levels[self.start :] == j) + self.start
-            if at.size:
-                self.level_bytes[:, j] = beyond[:, at].max(axis=1)
-            if self.first[j] < math.inf:
-                self.making_bytes[j] = beyond[j, 2 * int(self.first[j])]
+            if self.first[j] == math.inf:
+                continue
+            need = 2 * int(self.first[j])
+            self.waiting_bytes[:, j] = beyond[:, at[at < need]].max(axis=1, initial=0)
+            self.needed_bytes[:, j] = beyond[:, at[at >= need]].max(axis=1, initial=0)
+            self.making_bytes[j] = beyond[j, need]
+        self.level_bytes = np.maximum(self.waiting_bytes, self.needed_bytes)
 
     def _forward_bytes(self, beyond: np.ndarray) -> None:
         """What the forward part needs from place i to place k, and to the end."""
@@ -172,11 +177,15 @@ class Recursion:
             return np.rint(nbytes / self.slot).astype(np.int64)
 
         self.kept_slots, self.level_slots = in_slots(self.kept), in_slots(self.level_bytes)
+        self.waiting_slots, self.needed_slots = map(
+            in_slots, (self.waiting_bytes, self.needed_bytes)
+        )
         self.forward_slots = in_slots(self.forward_bytes)
         amounts = np.arange(slots + 2)  # the first stands for less than nothing
         shape = (count + 1, count + 1, slots + 2)
         cost = np.full(shape, np.inf, np.float32)
         cost[np.arange(count + 1), np.arange(count + 1), 1:] = 0.0
+        fresh = cost.copy()
         flat = cost.reshape(-1)
         unread = np.array(self.first) == np.inf
         seconds = self.seconds.astype(np.float32)
@@ -193,22 +202,26 @@ class Recursion:
                 rest = np.maximum(amounts - self.kept_slots[i, k][:, None], 0)
                 rest += ((k * (count + 1) + j) * (slots + 2))[:, None]
                 term = flat.take(rest)
-                term += cost[i, k - 1]
+                term += fresh[i, k - 1]
                 term += seconds[i, k][:, None]
-                least = np.maximum(self.level_slots[i, k], making[:, e - 1])
+                level = self.needed_slots[i, k] if e == d else self.level_slots[i, k]
+                least = np.maximum(level, making[:, e - 1])
                 term[amounts <= least[:, None]] = np.inf
                 np.minimum(best, term, out=best)
             best[unread[j]] = cost[i, j - 1][unread[j]]
             cost[i, j] = best
-        self.in_slots, self.cost = in_slots, cost
+            best[amounts <= self.waiting_slots[i, j][:, None]] = np.inf
+            best[unread[j]] = fresh[i, j - 1][unread[j]]
+            fresh[i, j] = best
+        self.in_slots, self.cost, self.fresh = in_slots, cost, fresh
         # Of the first forward pass: what is kept costs no time.
         kept = np.full((count + 1, slots + 2), np.inf, np.float32)
         for last in range(count, -1, -1):
-            kept[last] = cost[last, count]
+            kept[last] = fresh[last, count]
             kept[last, amounts <= self.forward_slots[last, count]] = np.inf
             for to in range(last + 1, count + 1):
                 rest = np.maximum(amounts - self.kept_slots[last, to], 0)
-                term = kept[to][rest] + cost[last, to - 1]
+                term = kept[to][rest] + fresh[last, to - 1]
                 least = max(self.level_slots[last, to], self.forward_slots[last, to - 1])
                 term[amounts <= least] = np.inf
                 np.minimum(kept[last], term, out=kept[last])
@@ -253,10 +266,10 @@ class Recursion:
         """Note the levels that are made again, in order, and what is kept meanwhile."""
         k = np.arange(i + 1, self.count + 1)
         rest = np.maximum(amount - self.kept_slots[i, k], 0)
-        found = self.first_cost[k, rest] + self.cost[i, k - 1, amount]
+        found = self.first_cost[k, rest] + self.fresh[i, k - 1, amount]
         least = np.maximum(self.level_slots[i, k], self.forward_slots[i, k - 1])
         found[amount <= least] = np.inf
-        all_again = self.cost[i, self.count, amount]
+        all_again = self.fresh[i, self.count, amount]
         if amount <= self.forward_slots[i, self.count]:
             all_again = np.inf
         if not found.size or all_again <= found.min():
@@ -286,9 +299,10 @@ class Recursion:
             levels.append(_Level(j, i, stack))
         k = np.arange(i + 1, j + 1)
         rests = np.maximum(amount - self.kept_slots[i, k], 0)
-        found = self.seconds[i, k] + self.cost[k, j, rests] + self.cost[i, k - 1, amount]
+        found = self.seconds[i, k] + self.cost[k, j, rests] + self.fresh[i, k - 1, amount]
         making = self.in_slots(self.working[i, k] + self.making_bytes[j])
-        found[amount <= np.maximum(self.level_slots[i, k], making)] = np.inf
+        level = np.append(self.level_slots[i, k[:-1]], self.needed_slots[i, j])
+        found[amount <= np.maximum(level, making)] = np.inf
         kept = i + 1 + int(found.argmin())
         rest = amount - self.kept_slots[i, kept]
         self._made_again(kept, j, rest, stack | self._leading_on(kept), levels, True)
