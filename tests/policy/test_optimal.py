@@ -41,7 +41,7 @@ def limits(frontier, shares):
     return [low + share * (high - low) for share in shares]
 
 
-def test_on_chains_hardly_a_choice_is_faster():
+def test_on_chains_no_choice_is_faster():
     """Kernels want no workspaces here, so that plans are the same on every machine."""
     ratios = []
     for seed in range(12):
@@ -50,8 +50,7 @@ def test_on_chains_hardly_a_choice_is_faster():
         for limit in limits(frontier, (0.1, 0.3, 0.5, 0.8)):
             best = frontier.step_seconds + optimum(plan, limit, seconds, gap=0.0).seconds
             ratios.append((frontier.step_seconds + next(frontier.choices(limit)).seconds) / best)
-    assert max(ratios) < 1.1
-    assert np.mean(np.isclose(ratios, 1, rtol=1e-6)) >= 0.9
+    assert max(ratios) < 1 + 1e-6
 
 
 @pytest.mark.parametrize("name", ["lenet", "cnn", "mobilenet_v1_patch"])

@@ -56,6 +56,7 @@ class Frontier:
         self.lifetimes = Lifetimes(plan, seconds, formats)
         self.step_seconds = self.lifetimes.step_seconds
         self.step = _STEP ** max(1.0, len(self.lifetimes.values) / _MANY)
+        self._descents: dict[Marks, list[Choice | None]] = {}
         #: Proposals that no other beats in both bytes and time, the smallest first.
         self.proposed = self._proposed()
         self.smallest = self.proposed[0]
@@ -136,27 +137,37 @@ class Frontier:
 
         None where that does not lead below a limit, and below so many seconds.
         """
-        lives = self.lifetimes
-        for _ in range(_PATIENCE):
-            course = simulate(lives, choice.marks)
-            choice, live = course.choice, course.live
-            if choice.seconds >= seconds:
+        for lower in itertools.islice(self._descent(choice), _PATIENCE):
+            if lower.seconds >= seconds:
                 return None
-            if choice.live_bytes <= limit:
-                return choice
-            worst = int(live.argmax())
-            best, price = None, math.inf
-            for marks in self._freeing_moves(course, worst):
-                candidate, then = simulate(lives, marks)[:2]
-                freed = int(live[worst] - then[worst])
-                if freed > 0 and candidate.live_bytes <= choice.live_bytes:
-                    if (candidate.seconds - choice.seconds) / freed < price:
-                        price = (candidate.seconds - choice.seconds) / freed
-                        best = candidate
-            if best is None:
-                return None
-            choice = best
+            if lower.live_bytes <= limit:
+                return lower
         return None
+
+    def _descent(self, choice: Choice) -> Iterator[Choice]:
+        """A choice, and what it becomes; many limits ask for the same."""
+        path = self._descents.setdefault(choice.marks, [choice])
+        for i in itertools.count():
+            if i == len(path):
+                path.append(self._freed(path[-1]))
+            if (found := path[i]) is None:
+                return
+            yield found
+
+    def _freed(self, choice: Choice | None) -> Choice | None:
+        """The choice with its worst moment freed, if there is a way."""
+        assert choice is not None
+        course = simulate(self.lifetimes, choice.marks)
+        worst = int(course.live.argmax())
+        best, price = None, math.inf
+        for marks in self._freeing_moves(course, worst):
+            candidate, then = simulate(self.lifetimes, marks)[:2]
+            freed = int(course.live[worst] - then[worst])
+            if freed > 0 and candidate.live_bytes <= choice.live_bytes:
+                if (candidate.seconds - choice.seconds) / freed < price:
+                    price = (candidate.seconds - choice.seconds) / freed
+                    best = candidate
+        return best
 
     def _freeing_moves(self, course: Course, worst: int) -> Iterator[Marks]:
         """Marks that let go of what is idle at a moment, or that spare a copy that is made then."""

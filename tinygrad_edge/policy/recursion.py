@@ -216,6 +216,7 @@ class Recursion:
         self.in_slots, self.cost, self.fresh = in_slots, cost, fresh
         # Of the first forward pass: what is kept costs no time.
         kept = np.full((count + 1, slots + 2), np.inf, np.float32)
+        self.next_kept = np.zeros(kept.shape, np.int64)  # after each place; 0 where nothing is
         for last in range(count, -1, -1):
             kept[last] = fresh[last, count]
             kept[last, amounts <= self.forward_slots[last, count]] = np.inf
@@ -224,14 +225,16 @@ class Recursion:
                 term = kept[to][rest] + fresh[last, to - 1]
                 least = max(self.level_slots[last, to], self.forward_slots[last, to - 1])
                 term[amounts <= least] = np.inf
-                np.minimum(kept[last], term, out=kept[last])
-        self.first_cost = kept
+                better = term < kept[last]
+                kept[last, better] = term[better]
+                self.next_kept[last, better] = to
+        self.first_cost = kept[0]
 
     # ---- answers ----
 
     def choices(self) -> Iterator[Marks]:
         """Marks for each amount of memory that is worth something, the most memory first."""
-        costs = self.first_cost[0]
+        costs = self.first_cost
         for amount in range(self.slots + 1, 0, -1):
             if costs[amount] < np.inf and costs[amount] < costs[amount - 1]:
                 yield self._marks(amount)
@@ -264,18 +267,10 @@ class Recursion:
         levels: list[_Level],
     ) -> None:
         """Note the levels that are made again, in order, and what is kept meanwhile."""
-        k = np.arange(i + 1, self.count + 1)
-        rest = np.maximum(amount - self.kept_slots[i, k], 0)
-        found = self.first_cost[k, rest] + self.fresh[i, k - 1, amount]
-        least = np.maximum(self.level_slots[i, k], self.forward_slots[i, k - 1])
-        found[amount <= least] = np.inf
-        all_again = self.fresh[i, self.count, amount]
-        if amount <= self.forward_slots[i, self.count]:
-            all_again = np.inf
-        if not found.size or all_again <= found.min():
+        kept = int(self.next_kept[i, amount])
+        if not kept:
             self._made_again(i, self.count, amount, stack, levels)
             return
-        kept = i + 1 + int(found.argmin())
         leading = self._leading_on(kept)
         again -= leading
         rest = amount - self.kept_slots[i, kept]
