@@ -14,6 +14,8 @@ from ..graph import Graph
 from ..plan import Plan
 from ..plan.ledger import megabytes
 from .again import made_again
+from .checkpoint import Checkpoint
+from .clipping import find_clipping
 from .cost import cost_of
 from .course import Choice, Marks, predict
 from .formats import FORMATS
@@ -22,6 +24,7 @@ from .microbatch import Microbatch
 from .offers import offered
 from .pipeline import Machine, Policy
 from .rounding import drawing
+from .second_backward import SecondBackward
 
 __all__ = ["ALLOWED", "Budget", "as_bytes"]
 
@@ -92,8 +95,10 @@ class Budget(Policy):
         return f"Budget(bytes={self.bytes!r}{allow})"
 
     def companies(self, graph: Graph) -> list[tuple[Policy, ...]]:
-        """As many parts of the batch as are allowed."""
-        return list(self._parts(graph))
+        """As many parts of the batch as are allowed; two backward parts, where gradients wait."""
+        twice = SecondBackward(always=True)
+        two = [(twice,), (twice, Checkpoint())] if find_clipping(graph) else []
+        return [*self._parts(graph), *two]
 
     def _parts(self, graph: Graph) -> Iterator[tuple[Policy, ...]]:
         yield ()
@@ -143,6 +148,8 @@ class Budget(Policy):
                 said = [remark, *_stored(choice.marks)]
                 return graph.with_core(fitting).marked(remarks=said)
             too_large.append(planned)
+        if by_default.peak_bytes <= limit:  # what was predicted to be faster has not fitted
+            return graph
         smallest = min(too_large, key=lambda p: p.peak_bytes)
         message = self._refusal(smallest, fixed + frontier.least_bytes())
         raise BudgetError(message, smallest.peak_bytes)

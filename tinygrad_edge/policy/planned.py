@@ -12,6 +12,7 @@ from ..errors import FileError, GraphError
 from ..files import atomic_write
 from ..graph import Cell, Graph, Value
 from ..plan import Plan
+from .checkpoint import Checkpoint
 from .formats import FORMATS
 from .microbatch import Microbatch
 from .offers import offered
@@ -23,6 +24,7 @@ __all__ = ["Planned", "save_decisions"]
 _FORMAT = "tinygrad_edge decisions 2"
 #: What a budget may have chosen besides.
 _COMPANIONS: dict[str, type[Policy]] = {
+    "Checkpoint": Checkpoint,
     "Microbatch": Microbatch,
     "SecondBackward": SecondBackward,
 }
