@@ -57,7 +57,7 @@ static void store_run(float *to, int64_t stride, const float *from, int64_t coun
         for (int64_t x = 0; x < count; x += VL, to += 2 * VL) {
             int64_t floats = 2 * (count - x) - 1; /* up to the last that is written; those between keep their values */
             vf low = vload_upto(to, floats), high = floats > VL ? vload_upto(to + VL, floats - VL) : (vf){0};
-            vf kept = vodd(low, high), value = vload(from + x);
+            vf kept = vodd(low, high), value = vload_upto(from + x, count - x);
             value = add ? veven(low, high) + value : value;
             vstore_upto(to, floats, vinterleave_low(value, kept));
             if (floats > VL)
