@@ -13,7 +13,7 @@ import time
 import tinygrad_edge as te
 from tinygrad_edge.cli.recipes import SPARSE_TRAINING
 
-BATCH, WARMUP = 64, 0.05
+BATCH, WARMUP = 32, 0.05
 STATIC = "static"
 
 
