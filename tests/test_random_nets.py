@@ -101,9 +101,14 @@ LOSSLESS = (
 @settings(max_examples=60)
 @given(nets(), st.lists(st.sampled_from(LOSSLESS), min_size=1, max_size=3, unique=True))
 def test_lossless_policies_change_no_bit_and_their_plans_hold_every_value(net, policies):
+    changes_no_bit(Training, net, policies)
+
+
+def changes_no_bit(training_of, net, policies):
+    """Three steps with policies and without; and the plan's checks."""
     found = []
     for chosen in ([], policies):
-        training = Training(net)
+        training = training_of(net)
         step = te.compile(training.step, policies=chosen)
         losses = [step(training.data.images).item() for _ in range(3)]
         found.append((losses, training.state()))

@@ -2,7 +2,10 @@
 
 import hypothesis
 import numpy as np
+import pytest
 from hypothesis import strategies as st
+
+from tinygrad_edge.runtime import _ffi
 
 SETTINGS = hypothesis.settings(
     max_examples=25,
@@ -45,6 +48,20 @@ def same_for_any_threads(threads, run):
     for count in (1, 2, 3):
         threads(count)
         results.add(b"".join(array.tobytes() for array in run()))
+    return len(results) == 1
+
+
+def same_wherever_fused(run):
+    """Whether `run`, which returns arrays, returns the same bits with all fused multiply-adds."""
+    fused = [isa for isa in _ffi.isas() if isa != "generic"] if _ffi.available() else []
+    if len(fused) < 2:
+        pytest.skip("needs two instruction sets with a fused multiply-add")
+    before = _ffi.isa()
+    results = set()
+    for isa in fused:
+        _ffi.choose_isa(isa)
+        results.add(b"".join(np.ascontiguousarray(array).tobytes() for array in run()))
+    _ffi.choose_isa(before)
     return len(results) == 1
 
 

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from kernels import reference
 from kernels.geometry import geometry, in_layout, pair, strides
 from kernels.kernel_call import call
-
-from tinygrad_edge.runtime import _ffi
+from kernels.samples import same_wherever_fused
 
 SETTINGS = hypothesis.settings(
     max_examples=40,
@@ -237,16 +236,8 @@ def test_conv2d_bits_are_the_same_for_any_threads_and_layout(threads, kernel, na
     "name", ["3x3", "few outputs", "1x1", "1x1, planes as rows", "3x3 stride 2, samples"]
 )
 def test_conv2d_bits_are_the_same_wherever_multiply_and_add_round_once(kernel, name):
-    fused = [isa for isa in _ffi.isas() if isa != "generic"] if _ffi.available() else []
-    if len(fused) < 2:
-        pytest.skip("needs two instruction sets with a fused multiply-add")
-    before = _ffi.isa()
-    results = set()
-    for isa in fused:
-        _ffi.choose_isa(isa)
-        results.add(run(kernel, LARGE[name], "NCHW", *operands(kernel, LARGE[name])).tobytes())
-    _ffi.choose_isa(before)
-    assert len(results) == 1
+    g = LARGE[name]
+    assert same_wherever_fused(lambda: [run(kernel, g, "NCHW", *operands(kernel, g))])
 
 
 @every_kernel

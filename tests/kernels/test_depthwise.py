@@ -6,9 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from kernels import reference
 from kernels.kernel_call import call
-from kernels.samples import SETTINGS, normal, same_for_any_threads
-
-from tinygrad_edge.runtime import _ffi
+from kernels.samples import SETTINGS, normal, same_for_any_threads, same_wherever_fused
 
 
 def geometry(n, c, size, window, stride=(1, 1), pad=(0, 0), dilation=(1, 1), multiplier=1):
@@ -146,16 +144,8 @@ def test_depthwise_bits_do_not_depend_on_the_layout(isa, case):
 
 @pytest.mark.parametrize("case", ["3x3", "3x3 stride 2", "small planes", "short rows", "tall"])
 def test_depthwise_bits_are_the_same_wherever_multiply_and_add_round_once(case):
-    fused = [isa for isa in _ffi.isas() if isa != "generic"] if _ffi.available() else []
-    if len(fused) < 2:
-        pytest.skip("needs two instruction sets with a fused multiply-add")
     images = Images(LARGE[case], False)
     x, w, gy = normal(images.x_shape), normal(images.w_shape, 1), normal(images.y_shape, 2)
-    before = _ffi.isa()
-    results = set()
-    for isa in fused:
-        _ffi.choose_isa(isa)
-        parts = images.forward(x, w), images.backward_data(gy, w), images.backward_weights(x, gy)
-        results.add(b"".join(np.ascontiguousarray(a).tobytes() for a in parts))
-    _ffi.choose_isa(before)
-    assert len(results) == 1
+    assert same_wherever_fused(
+        lambda: (images.forward(x, w), images.backward_data(gy, w), images.backward_weights(x, gy))
+    )

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from kernels import reference
 from kernels.geometry import geometry, in_layout, pair, strides
 from kernels.kernel_call import call
-
-from tinygrad_edge.runtime import _ffi
+from kernels.samples import same_wherever_fused
 
 SETTINGS = hypothesis.settings(
     max_examples=25,
@@ -166,17 +165,9 @@ def test_sparse_conv2d_bits_are_the_same_for_any_threads_and_layout(threads, ker
 @every_kernel
 @pytest.mark.parametrize("name", ["1x1", "3x3", "3x3 stride 2", "linear"])
 def test_sparse_conv2d_bits_are_the_same_wherever_multiply_and_add_round_once(kernel, name):
-    fused = [isa for isa in _ffi.isas() if isa != "generic"] if _ffi.available() else []
-    if len(fused) < 2:
-        pytest.skip("needs two instruction sets with a fused multiply-add")
-    first, w = operand(kernel, LARGE[name]), weights(LARGE[name], 0.2)
-    before = _ffi.isa()
-    results = set()
-    for isa in fused:
-        _ffi.choose_isa(isa)
-        results.add(run(kernel, LARGE[name], "NCHW", first, w).tobytes())
-    _ffi.choose_isa(before)
-    assert len(results) == 1
+    g = LARGE[name]
+    first, w = operand(kernel, g), weights(g, 0.2)
+    assert same_wherever_fused(lambda: [run(kernel, g, "NCHW", first, w)])
 
 
 @every_kernel

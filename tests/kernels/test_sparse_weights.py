@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from kernels import reference
 from kernels.geometry import geometry, in_layout, strides
 from kernels.kernel_call import call
+from kernels.samples import same_wherever_fused
 from kernels.test_sparse import LARGE, SEGMENT, SETTINGS, geometries, pool, weights
-
-from tinygrad_edge.runtime import _ffi
 
 KERNELS = ["sparse_conv2d_backward_weights_f32", "sparse_conv2d_accumulate_weights_f32"]
 
@@ -104,18 +103,9 @@ def test_sparse_weights_bits_are_the_same_for_any_threads_and_layout(threads, na
 
 @pytest.mark.parametrize("name", ["1x1", "bands", "3x3 stride 2", "linear"])
 def test_sparse_weights_bits_are_the_same_wherever_multiply_and_add_round_once(name):
-    fused = [isa for isa in _ffi.isas() if isa != "generic"] if _ffi.available() else []
-    if len(fused) < 2:
-        pytest.skip("needs two instruction sets with a fused multiply-add")
     g = CASES[name]
     (x, gy), w = operands(g), weights(g, 0.2)
-    before = _ffi.isa()
-    results = set()
-    for isa in fused:
-        _ffi.choose_isa(isa)
-        results.add(run(KERNELS[0], g, "NCHW", x, gy, w)[0].tobytes())
-    _ffi.choose_isa(before)
-    assert len(results) == 1
+    assert same_wherever_fused(lambda: [run(KERNELS[0], g, "NCHW", x, gy, w)[0]])
 
 
 @every_kernel

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan.checker import check
 from policy.test_exactness import MODELS, SLACK
-from test_random_nets import LOSSLESS, Training, nets
+from test_random_nets import LOSSLESS, Training, changes_no_bit, nets
 
 import tinygrad_edge as te
 from tinygrad_edge.errors import BudgetError, DataError, GraphError, NonFiniteError
-from tinygrad_edge.graph import verify
 from tinygrad_edge.plan.ledger import megabytes
 from tinygrad_edge.policy import (
     Budget,
@@ -41,17 +39,7 @@ class Clipped(Training):
 @settings(max_examples=60)
 @given(nets(), st.lists(st.sampled_from(LOSSLESS), max_size=3, unique=True))
 def test_a_second_backward_part_changes_no_bit_beside_any_lossless_policy(net, policies):
-    found = []
-    for chosen in ([], [SecondBackward(always=True), *policies]):
-        training = Clipped(net)
-        step = te.compile(training.step, policies=chosen)
-        losses = [step(training.data.images).item() for _ in range(3)]
-        found.append((losses, training.state()))
-    assert found[0] == found[1]
-    plan = step.plan(training.data.images)
-    verify(plan.graph)
-    check(plan)
-    assert sum(plan.by_kind().values()) == plan.peak_bytes
+    changes_no_bit(Clipped, net, [SecondBackward(always=True), *policies])
 
 
 @pytest.mark.skipif(not _ffi.available(), reason="needs the native runtime")
