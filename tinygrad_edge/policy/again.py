@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from ..graph import ASSIGN, READ, Cell, Graph, Node, Value, base_of, marked
 from ..ops import mask_apply
 from .formats import RECTIFIERS, Mask
-from .rounding import ANY_CELL, Rounding
+from .rounding import ANY_CELL, Rounding, drawing
 
-__all__ = ["encoded", "fresh_until", "made_again"]
+__all__ = ["carried_out", "encoded", "fresh_until", "made_again"]
 
 
 def fresh_until(graph: Graph) -> dict[Value, float]:
@@ -50,6 +50,12 @@ def made_again(graph: Graph, rounding: Cell = ANY_CELL) -> Graph:
         The generator of stochastic rounding.
     """
     return _Copying(graph, rounding).result()
+
+
+def carried_out(graph: Graph, rounding: Cell) -> Graph:
+    """The step with all that is marked in its core done: what is planned, and runs."""
+    graph = drawing(graph, rounding)
+    return graph.with_core(made_again(graph.core(), rounding))
 
 
 def encoded(graph: Graph, rounding: Cell = ANY_CELL) -> Graph:

@@ -13,7 +13,7 @@ from ..errors import BudgetError, GraphError
 from ..graph import Graph
 from ..plan import Plan
 from ..plan.ledger import megabytes
-from .again import made_again
+from .again import carried_out
 from .checkpoint import Checkpoint
 from .clipping import find_clipping
 from .cost import cost_of
@@ -23,7 +23,6 @@ from .frontier import Frontier
 from .microbatch import Microbatch
 from .offers import offered
 from .pipeline import Machine, Policy
-from .rounding import drawing
 from .second_backward import SecondBackward
 
 __all__ = ["ALLOWED", "Budget", "as_bytes"]
@@ -121,8 +120,7 @@ class Budget(Policy):
         core, formats = offered(graph.core(), names, machine.rounding)
 
         def plan_of(marked: Graph) -> Plan:
-            step = drawing(graph.with_core(marked), machine.rounding)
-            return machine.plan_of(step.with_core(made_again(step.core(), machine.rounding)))
+            return machine.plan_of(carried_out(graph.with_core(marked), machine.rounding))
 
         bare = Graph(core.outputs, core.effects, core.inputs).marked(remarks=core.remarks)
         plan = machine.plan_of(graph.with_core(bare))

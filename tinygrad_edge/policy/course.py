@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..graph import Graph, Node, Value
-from .lifetimes import Lifetimes
+from .lifetimes import Crossing, Lifetimes
 
 __all__ = ["Choice", "Copy", "Course", "Marks", "predict", "simulate"]
 
@@ -92,6 +92,8 @@ class Course(NamedTuple):
         Values as they are made first, and as they are made again or decoded.
     encoded : dict of Value to Copy
         What crosses in another format.
+    crossings : dict of Value to Crossing
+        How each of these does.
     """
 
     choice: Choice
@@ -99,6 +101,7 @@ class Course(NamedTuple):
     originals: list[Copy]
     copies: list[Copy]
     encoded: dict[Value, Copy]
+    crossings: dict[Value, Crossing]
 
 
 def predict(lives: Lifetimes, marks: Marks) -> Choice:
@@ -108,7 +111,8 @@ def predict(lives: Lifetimes, marks: Marks) -> Choice:
 
 def simulate(lives: Lifetimes, marks: Marks) -> Course:
     """What happens under marks, and what that needs."""
-    originals, copies, encoded, seconds = _copies(lives, marks)
+    crossings = {v: lives.crossings[v][name] for v, name in marks.stored}
+    originals, copies, encoded, seconds = _copies(lives, marks, crossings)
     change = [0] * (len(lives.live) + 1)
     made_again = [c for c in copies if c.value not in encoded]
     for value, until in {v: c.since for c in made_again for v in lives.others[c.value]}.items():
@@ -127,11 +131,10 @@ def simulate(lives: Lifetimes, marks: Marks) -> Course:
             if copy.until == 2 * lives.last_forward[value] + 1:
                 change[copy.until] -= lives.nbytes[value]
                 change[copy.until + 1] += lives.nbytes[value]
-    for value, name in marks.stored:
-        if encoded[value].reads:
-            nbytes = lives.crossings[value][name].nbytes
-            change[encoded[value].since] += nbytes
-            change[encoded[value].until + 1] -= nbytes
+    for value, copy in encoded.items():
+        if copy.reads:
+            change[copy.since] += crossings[value].nbytes
+            change[copy.until + 1] -= crossings[value].nbytes
     entering: dict[int, list[Copy]] = {}
     for copy in copies:
         entering.setdefault(copy.since, []).append(copy)
@@ -145,17 +148,16 @@ def simulate(lives: Lifetimes, marks: Marks) -> Course:
         change[at + 1] -= most
     live = lives.live + np.cumsum(np.array(change[:-1], np.int64))
     choice = Choice(seconds, int(live.max(initial=0)), marks)
-    return Course(choice, live, originals, copies, encoded)
+    return Course(choice, live, originals, copies, encoded, crossings)
 
 
 def _copies(
-    lives: Lifetimes, marks: Marks
+    lives: Lifetimes, marks: Marks, crossings: Mapping[Value, Crossing]
 ) -> tuple[list[Copy], list[Copy], dict[Value, Copy], float]:
     """Go through the backward part and make what it wants and has not."""
     let_go: dict[int, list[Value]] = {}
     for t, value in marks.anew:
         let_go.setdefault(t, []).append(value)
-    stored = dict(marks.stored)
     there: dict[Value, Copy] = {}
     encoded: dict[Value, Copy] = {}
     originals = []
@@ -164,7 +166,7 @@ def _copies(
         made = lives.time[value.node]
         copy = Copy(value, 2 * lives.last_forward.get(value, made) + 1)
         originals.append(copy)
-        if value in stored:
+        if value in crossings:
             encoded[value] = Copy(value, 2 * made + 2)
         elif value not in marks.again:
             there[value] = copy
@@ -172,7 +174,7 @@ def _copies(
 
     def crosses(reader: Node, value: Value) -> bool:
         """Whether a node reads what is encoded."""
-        return value in encoded and lives.reads_as_stored(reader, value, stored[value])
+        return value in encoded and lives.reads_as_stored(reader, value, crossings[value])
 
     for t, wanted in lives.wanted.items():
         for value in let_go.get(t, ()):
@@ -198,7 +200,7 @@ def _copies(
             if value in there:  # made with its node's others
                 continue
             if value in encoded:
-                seconds += lives.crossings[value][stored[value]].decoding
+                seconds += crossings[value].decoding
                 encoded[value].read(2 * t)
                 made_now = [value]
             else:
@@ -218,7 +220,7 @@ def _copies(
         crossing = encoded.get(copy.value)
         if crossing and crossing.reads:
             copy.until = max(copy.until, crossing.since)
-            seconds += lives.crossings[copy.value][stored[copy.value]].encoding
+            seconds += crossings[copy.value].encoding
     return originals, copies, encoded, seconds
 
 

@@ -238,7 +238,7 @@ class Frontier:
         """Seconds that a copy costs, for each of its bytes."""
         lives = self.lifetimes
         if value in course.encoded:
-            crossing = lives.crossings[value][dict(course.choice.marks.stored)[value]]
+            crossing = course.crossings[value]
             return (crossing.encoding + crossing.decoding) / lives.nbytes[value]
         return lives.seconds[value] / lives.nbytes[value]
 
@@ -255,7 +255,7 @@ class Frontier:
         [original] = (c for c in course.originals if c.value is value)
         before = own[at - 1] if at else original
         between = float(course.live[before.until + 1 : since].max(initial=0))
-        now = lives.crossings[value][dict(marks.stored)[value]].nbytes if encoded and not at else 0
+        now = course.crossings[value].nbytes if encoded and not at else 0
         yield _spared(marks, value, since), between + lives.nbytes[value] - now
         if encoded is None and not at:
             for name, way in lives.crossings.get(value, {}).items():

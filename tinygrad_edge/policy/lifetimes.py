@@ -189,14 +189,12 @@ class Lifetimes:
 
     def ways_to_read(self, t: int, value: Value) -> list[Crossing]:
         """The formats that the node of a moment can read a value in, as it is."""
-        ways = self.crossings.get(value, {})
-        return [
-            way for name, way in ways.items() if self.reads_as_stored(self.nodes[t], value, name)
-        ]
+        ways = self.crossings.get(value, {}).values()
+        return [way for way in ways if self.reads_as_stored(self.nodes[t], value, way)]
 
-    def reads_as_stored(self, node: Node, value: Value, name: str) -> bool:
-        """Whether a node reads a value in the bits of a format, and in no others."""
-        if not node.op.halves or not self.crossings[value][name].form.halves:
+    def reads_as_stored(self, node: Node, value: Value, way: Crossing) -> bool:
+        """Whether a node reads a value in the bits in which it crosses, and in no others."""
+        if not node.op.halves or not way.form.halves:
             return False
         return all(i in node.op.halves for i, v in enumerate(node.inputs) if v is value) and all(
             v is value for v in node.inputs if base_of(v) is value

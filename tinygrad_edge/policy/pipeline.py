@@ -12,7 +12,7 @@ from ..autodiff import differentiate
 from ..errors import BudgetError, GraphError, ShapeError
 from ..graph import ASSIGN, GRADIENT, Cell, Graph, Node, Value, marked, verify
 from ..plan import Plan, make_plan
-from .again import encoded, made_again
+from .again import carried_out, encoded
 from .candidates import find_candidates
 from .cost import total_seconds
 from .expanded import say_expanded
@@ -220,8 +220,7 @@ def _through_phases(graph: Graph, policies: Sequence[Policy], machine: Machine) 
             except GraphError as error:
                 raise GraphError(f"{label} ({phase} phase): {error}") from error
     assert not any(n.op is GRADIENT for n in graph.nodes)
-    last = _in_core(partial(made_again, rounding=machine.rounding))
-    found = verify(last(drawing(graph, machine.rounding)))
+    found = verify(carried_out(graph, machine.rounding))
     found.decided = graph
     return found
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..errors import GraphError
 from ..graph import Graph, Node, Value
 from ..plan.ledger import megabytes
-from .again import made_again
+from .again import carried_out
 from .clipping import Clipping, find_clipping
 from .early_updates import EarlyUpdates
 from .pipeline import ANY_MACHINE, Machine, Policy
@@ -81,7 +81,7 @@ class SecondBackward(Policy):
 
 def _peak_bytes(graph: Graph, machine: Machine) -> int:
     """Bytes of the step, if no more is decided about it."""
-    return machine.plan_of(made_again(EarlyUpdates()(graph), machine.rounding)).peak_bytes
+    return machine.plan_of(carried_out(EarlyUpdates()(graph), machine.rounding)).peak_bytes
 
 
 def _with_second(graph: Graph, clipping: Clipping) -> Graph:
