@@ -1,5 +1,7 @@
 """Drawn networks end to end: native against float64, and one set of bits however a step is run."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from plan.checker import check
 
 import tinygrad_edge as te
 from tinygrad_edge import runtime
+from tinygrad_edge.errors import NonFiniteError
 from tinygrad_edge.graph import verify
 from tinygrad_edge.policy import Checkpoint, Default, Recompute, Store
 from tinygrad_edge.runtime import _ffi
@@ -105,12 +108,17 @@ def test_lossless_policies_change_no_bit_and_their_plans_hold_every_value(net, p
 
 
 def changes_no_bit(training_of, net, policies):
-    """Three steps with policies and without; and the plan's checks."""
+    """Three steps with policies and without; and the plan's checks.
+
+    A drawn net may diverge; then it does so in the same step, which changes nothing.
+    """
     found = []
     for chosen in ([], policies):
         training = training_of(net)
         step = te.compile(training.step, policies=chosen)
-        losses = [step(training.data.images).item() for _ in range(3)]
+        losses = [step(training.data.images).item()]
+        with suppress(NonFiniteError):
+            losses += (step(training.data.images).item() for _ in range(2))
         found.append((losses, training.state()))
     assert found[0] == found[1]
     plan = step.plan(training.data.images)
