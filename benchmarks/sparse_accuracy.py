@@ -13,21 +13,28 @@ import time
 import tinygrad_edge as te
 from tinygrad_edge.cli.recipes import SPARSE_TRAINING
 
-BATCH, WARMUP = 32, 0.05
+RATE = 0.02 / 32  # of one sample
+WARMUP = 0.05
 STATIC = "static"
 
 
 def trained(
-    model: str, data: te.data.Dataset, sparsity: float, moving: str, seed: int, epochs: int
+    model: str,
+    data: te.data.Dataset,
+    sparsity: float,
+    moving: str,
+    seed: int,
+    epochs: int,
+    batch: int,
 ) -> dict:
     """Train to the end; gives what came of it."""
     te.manual_seed(seed)
     net = getattr(te.models, model)(num_classes=data.num_classes, in_channels=data.image_shape[0])
     pool = te.sparse.sparsify(net, sparsity) if sparsity else None
     optimizer = te.optim.SGD(
-        net.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4
+        net.parameters(), lr=RATE * batch, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
-    steps = epochs * te.data.batch_count(len(data.train), BATCH, drop_last=True)
+    steps = epochs * te.data.batch_count(len(data.train), batch, drop_last=True)
     warmup = round(WARMUP * steps)
     schedule = te.optim.CosineAnnealingLR(optimizer, steps - warmup, warmup=warmup)
     dynamic = None
@@ -43,7 +50,7 @@ def trained(
     begun, losses = time.perf_counter(), []
     for epoch in range(epochs):
         for images, labels in te.data.batches(
-            data.train, BATCH, seed=seed, epoch=epoch, drop_last=True, augment=data.augmentation
+            data.train, batch, seed=seed, epoch=epoch, drop_last=True, augment=data.augmentation
         ):
             losses.append(step(images, labels).item())
             schedule.step()
@@ -64,6 +71,7 @@ def trained(
         "moving": moving if sparsity else "dense",
         "seed": seed,
         "epochs": epochs,
+        "batch": batch,
         "accuracy": round(100 * right / len(data.test), 2),
         "loss": round(statistics.fmean(losses[-100:]), 4),
         "peak_bytes": peak,
@@ -76,7 +84,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("data")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--sparsities", nargs="+", type=float, default=[0.0, 0.8, 0.9])
     parser.add_argument(
@@ -92,7 +101,7 @@ def main() -> None:
     for seed in args.seeds:
         for sparsity in args.sparsities:
             for moving in args.moving if sparsity else [STATIC]:
-                run = trained(args.model, data, sparsity, moving, seed, args.epochs)
+                run = trained(args.model, data, sparsity, moving, seed, args.epochs, args.batch)
                 print(json.dumps(run), flush=True)
 
 
