@@ -14,9 +14,10 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
+from training import Training
 
 import tinygrad_edge as te
 from tinygrad_edge.policy import (
@@ -44,34 +45,7 @@ FORMATS: dict[str, list[Policy]] = {
     "adaptive": [Default(), AdaptivePrecision()],
     "together": TECHNIQUES["all together"],
 }
-BATCH, WARMUP = 64, 0.05
-
-
-class Training:
-    """A model, its optimizer, and the step that trains it."""
-
-    def __init__(self, model: str, policies: Sequence[Policy], seed: int = 0) -> None:
-        te.manual_seed(seed)
-        self.model = getattr(te.models, model)(num_classes=10, in_channels=1)
-        self.optimizer = te.optim.SGD(
-            self.model.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4
-        )
-        self.step = te.compile(self._step, policies=policies)
-        self.classes = te.compile(lambda x: self.model(x))
-
-    def _step(self, images: te.Tensor, labels: te.Tensor) -> te.Tensor:
-        loss = te.functional.cross_entropy(self.model(images), labels)
-        self.optimizer.minimize(loss)
-        return loss
-
-    def accuracy(self, split: te.data.Split) -> float:
-        """Percentage of a split's images that get their label."""
-        self.model.eval()
-        right = sum(
-            int((self.classes(x).numpy().argmax(1) == y).sum())
-            for x, y in te.data.batches(split, 250, shuffle=False)
-        )
-        return 100 * right / len(split)
+BATCH, RATE = 64, 0.02
 
 
 def endless(data: te.data.Dataset, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -82,15 +56,8 @@ def endless(data: te.data.Dataset, seed: int) -> Iterator[tuple[np.ndarray, np.n
 
 def trained(model: str, data: te.data.Dataset, formats: str, seed: int, steps: int) -> dict:
     """Train until the rate has fallen to 0; gives what came of it."""
-    training = Training(model, FORMATS[formats], seed)
-    warmup = round(WARMUP * steps)
-    schedule = te.optim.CosineAnnealingLR(training.optimizer, steps - warmup, warmup=warmup)
-    begun, losses = time.perf_counter(), []
-    for images, labels in itertools.islice(endless(data, seed), steps):
-        losses.append(training.step(images, labels).item())
-        schedule.step()
-    seconds = time.perf_counter() - begun
-    peak = training.step.plan(images, labels).peak_bytes
+    training = Training(model, data, RATE, seed, FORMATS[formats])
+    end = training.to_the_end(endless(data, seed), steps)
     precision = training.step.precision
     return {
         "model": model,
@@ -99,9 +66,9 @@ def trained(model: str, data: te.data.Dataset, formats: str, seed: int, steps: i
         "seed": seed,
         "steps": steps,
         "accuracy": round(training.accuracy(data.test), 2),
-        "loss": round(statistics.fmean(losses[-100:]), 4),
-        "peak_bytes": peak,
-        "seconds": round(seconds),
+        "loss": round(end.loss, 4),
+        "peak_bytes": end.peak_bytes,
+        "seconds": round(end.seconds),
         "decisions": 0 if precision is None else len(precision.decisions),
         "stored": {} if precision is None else Counter(precision.formats.values()),
     }
@@ -117,10 +84,11 @@ def accuracy(args: argparse.Namespace) -> None:
 
 def cost(args: argparse.Namespace) -> None:
     """Print a row a technique."""
-    images, labels = next(te.data.batches(te.data.load(args.data).train, args.batch))
+    data = te.data.load(args.data)
+    images, labels = next(te.data.batches(data.train, args.batch))
     steps = {}
     for name, policies in TECHNIQUES.items():
-        steps[name] = Training(args.model, policies).step
+        steps[name] = Training(args.model, data, RATE, policies=policies).step
         with warnings.catch_warnings():  # where nothing crosses as bits
             warnings.filterwarnings("ignore", message=".*matches no")
             for _ in range(2):

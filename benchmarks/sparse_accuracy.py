@@ -7,15 +7,23 @@ in the first three quarters of the run.
 
 import argparse
 import json
-import statistics
-import time
+from collections.abc import Iterator
+
+from training import Batch, Training
 
 import tinygrad_edge as te
 from tinygrad_edge.cli.recipes import SPARSE_TRAINING
 
 RATE = 0.02 / 32  # of one sample
-WARMUP = 0.05
 STATIC = "static"
+
+
+def epochs_of(data: te.data.Dataset, epochs: int, batch: int, seed: int) -> Iterator[Batch]:
+    """Epoch after epoch, augmented as the data set is by default."""
+    for epoch in range(epochs):
+        yield from te.data.batches(
+            data.train, batch, seed=seed, epoch=epoch, drop_last=True, augment=data.augmentation
+        )
 
 
 def trained(
@@ -28,42 +36,13 @@ def trained(
     batch: int,
 ) -> dict:
     """Train to the end; gives what came of it."""
-    te.manual_seed(seed)
-    net = getattr(te.models, model)(num_classes=data.num_classes, in_channels=data.image_shape[0])
-    pool = te.sparse.sparsify(net, sparsity) if sparsity else None
-    optimizer = te.optim.SGD(
-        net.parameters(), lr=RATE * batch, momentum=0.9, nesterov=True, weight_decay=5e-4
-    )
+    training = Training(model, data, RATE * batch, seed, sparsity=sparsity)
     steps = epochs * te.data.batch_count(len(data.train), batch, drop_last=True)
-    warmup = round(WARMUP * steps)
-    schedule = te.optim.CosineAnnealingLR(optimizer, steps - warmup, warmup=warmup)
     dynamic = None
-    if pool is not None and moving != STATIC:
-        dynamic = SPARSE_TRAINING[moving](pool, optimizer, steps)
-
-    @te.compile
-    def step(images: te.Tensor, labels: te.Tensor) -> te.Tensor:
-        loss = te.functional.cross_entropy(net(images), labels)
-        optimizer.minimize(loss)
-        return loss
-
-    begun, losses = time.perf_counter(), []
-    for epoch in range(epochs):
-        for images, labels in te.data.batches(
-            data.train, batch, seed=seed, epoch=epoch, drop_last=True, augment=data.augmentation
-        ):
-            losses.append(step(images, labels).item())
-            schedule.step()
-            if dynamic is not None:
-                dynamic.step()
-    seconds = time.perf_counter() - begun
-    peak = step.plan(images, labels).peak_bytes
-    net.eval()
-    classes = te.compile(lambda x: net(x))
-    right = sum(
-        int((classes(x).numpy().argmax(1) == y).sum())
-        for x, y in te.data.batches(data.test, 250, shuffle=False)
-    )
+    if training.pool is not None and moving != STATIC:
+        dynamic = SPARSE_TRAINING[moving](training.pool, training.optimizer, steps)
+    batches = epochs_of(data, epochs, batch, seed)
+    end = training.to_the_end(batches, steps, dynamic and dynamic.step)
     return {
         "model": model,
         "data": data.name,
@@ -72,10 +51,10 @@ def trained(
         "seed": seed,
         "epochs": epochs,
         "batch": batch,
-        "accuracy": round(100 * right / len(data.test), 2),
-        "loss": round(statistics.fmean(losses[-100:]), 4),
-        "peak_bytes": peak,
-        "seconds": round(seconds),
+        "accuracy": round(training.accuracy(data.test), 2),
+        "loss": round(end.loss, 4),
+        "peak_bytes": end.peak_bytes,
+        "seconds": round(end.seconds),
     }
 
 
