@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,7 @@ __all__ = [
     "Check",
     "Cotangents",
     "FusionRule",
+    "Gradients",
     "Kernel",
     "Op",
     "Refusal",
@@ -35,6 +36,8 @@ __all__ = [
 #: What a derivative rule gets: a value for each output, or None where nothing flows. The only
 #: output of an op always has one.
 Cotangents = tuple[Any, ...]
+#: What it gives: a value for each input, or None where there is no derivative.
+Gradients: TypeAlias = "tuple[Value | None, ...]"
 
 
 class TensorType(NamedTuple):
@@ -179,7 +182,7 @@ class Op:
     name: str
     infer: Callable[..., tuple[TensorType, ...]]
     reference: Callable[..., tuple[np.ndarray, ...]]
-    vjp: Callable[[Node, Cotangents], tuple[Value | None, ...]] | None = None
+    vjp: Callable[[Node, Cotangents], Gradients] | None = None
     decompose: Callable[..., tuple[Value, ...]] | None = None
     differentiable: bool = True
     kernel: Callable[[Node], Kernel | list[Kernel]] | None = None

@@ -13,11 +13,11 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import TOTAL, Cotangents, Kernel, Op, RowRule, TensorType, register
+from ..op import TOTAL, Cotangents, Gradients, Kernel, Op, RowRule, TensorType, register
+from ._factors import smaller_first
 from ._rows import first_axis
 from .elementwise import promote
 
-Gradients = tuple[Value | None, ...]
 Pair = tuple[int, int]
 
 
@@ -195,11 +195,12 @@ def _window_attrs(node: Node) -> dict:
 def _forward_vjp(node: Node, g: Cotangents) -> Gradients:
     x, w = node.inputs
     attrs = _window_attrs(node)
-    if x.size < w.size:
-        return _data(g[0], w, x.shape, attrs), _weights(x, g[0], w.shape, attrs)
-    # The smaller gradient first: the images that it reads may go before their own is made.
-    gw = _weights(x, g[0], w.shape, attrs)
-    return _data(g[0], w, x.shape, attrs), gw
+    return smaller_first(
+        x,
+        w,
+        lambda: _data(g[0], w, x.shape, attrs),
+        lambda: _weights(x, g[0], w.shape, attrs),
+    )
 
 
 def _data_vjp(node: Node, g: Cotangents) -> Gradients:

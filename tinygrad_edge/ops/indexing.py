@@ -11,15 +11,24 @@ import numpy as np
 from ..dtypes import float32, float64, int32
 from ..errors import DataError, DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import TOTAL, Check, Cotangents, Kernel, Op, Refusal, Rows, TensorType, register
+from ..op import (
+    TOTAL,
+    Check,
+    Cotangents,
+    Gradients,
+    Kernel,
+    Op,
+    Refusal,
+    Rows,
+    TensorType,
+    register,
+)
 from ._rows import Axes
 from ._strides import normalise_axes
 from .check import check_range
 from .elementwise import add, cast, multiply
 from .fill import arange, constant
 from .shape import reshape
-
-Gradients = tuple[Value | None, ...]
 
 
 def axis_kernel(name: str, last: bool = False) -> Callable[[Node], Kernel]:

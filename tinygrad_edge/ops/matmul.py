@@ -8,13 +8,12 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..graph import Node, Value, emit
-from ..op import TOTAL, Cotangents, Kernel, Op, Rows, TensorType, register
+from ..op import TOTAL, Cotangents, Gradients, Kernel, Op, Rows, TensorType, register
+from ._factors import smaller_first
 from ._rows import Axes
 from ._strides import broadcast_shapes
 from .elementwise import promote
 from .shape import broadcast_to, reshape
-
-Gradients = tuple[Value | None, ...]
 
 
 def _sizes(a: Value, b: Value, transpose_a: bool, transpose_b: bool) -> tuple[int, int, int]:
@@ -58,11 +57,7 @@ def _vjp(node: Node, g: Cotangents) -> Gradients:
     def grad_b() -> Value:
         return _emit(g[0], a, True, ta) if tb else _emit(a, g[0], not ta, False)
 
-    if a.size < b.size:
-        return grad_a(), grad_b()
-    # The smaller gradient first: the larger factor, which it reads, may go before its own is made.
-    second = grad_b()
-    return grad_a(), second
+    return smaller_first(a, b, grad_a, grad_b)
 
 
 def _kernel(node: Node) -> Kernel:

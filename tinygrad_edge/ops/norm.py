@@ -17,7 +17,19 @@ import numpy as np
 from ..dtypes import DType, float16
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import OWN, TOTAL, Cotangents, FusionRule, Kernel, Op, RowRule, Rows, TensorType, register
+from ..op import (
+    OWN,
+    TOTAL,
+    Cotangents,
+    FusionRule,
+    Gradients,
+    Kernel,
+    Op,
+    RowRule,
+    Rows,
+    TensorType,
+    register,
+)
 from ._rows import Axes
 from .elementwise import (
     ADD,
@@ -36,8 +48,6 @@ from .fill import constant
 from .reduce import mean as mean_over
 from .reduce import sum_
 from .shape import broadcast_to, reshape
-
-Gradients = tuple[Value | None, ...]
 
 
 def _axes(ndim: int) -> tuple[int, ...]:

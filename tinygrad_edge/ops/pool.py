@@ -9,12 +9,10 @@ import numpy as np
 from ..dtypes import int32, uint8
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Cotangents, Kernel, Op, RowRule, TensorType, register
+from ..op import Cotangents, Gradients, Kernel, Op, RowRule, TensorType, register
 from ._rows import first_axis
 from .conv import Pair, _pad, _windows, output_size
 from .elementwise import promote
-
-Gradients = tuple[Value | None, ...]
 
 
 def _pooled_shape(x: tuple[int, ...], window: Pair, stride: Pair, padding: Pair) -> tuple[int, ...]:

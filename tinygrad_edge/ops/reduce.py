@@ -9,15 +9,13 @@ import numpy as np
 from ..dtypes import bool_, int8, int32, uint8
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import TOTAL, Cotangents, Kernel, Op, Rows, TensorType, register
+from ..op import TOTAL, Cotangents, Gradients, Kernel, Op, Rows, TensorType, register
 from ._rows import Axes, untouched
 from ._strides import contiguous_strides, merge_axes, normalise_axes, padded
 from .elementwise import cast, divide, equal, multiply, promote
 from .fill import constant
 from .indexing import along_axis, axis_kernel
 from .shape import broadcast_to, reshape, transpose
-
-Gradients = tuple[Value | None, ...]
 
 
 def _reduced(x: Value, *, axes: tuple[int, ...]) -> tuple[TensorType, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Cotangents, Kernel, Op, Rows, TensorType, register
+from ..op import Cotangents, Gradients, Kernel, Op, Rows, TensorType, register
 from ._rows import Axes, broadcasting, cut, regrouped
 from ._strides import (
     broadcast_shapes,
@@ -20,8 +20,6 @@ from ._strides import (
     normalise_shape,
     padded,
 )
-
-Gradients = tuple[Value | None, ...]
 
 
 def copy_kernel(

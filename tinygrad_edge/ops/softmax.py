@@ -7,7 +7,7 @@ import numpy as np
 from ..dtypes import int32
 from ..errors import DataError, DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import Check, Cotangents, Kernel, Op, Refusal, TensorType, register
+from ..op import Check, Cotangents, Gradients, Kernel, Op, Refusal, TensorType, register
 from ._rows import first_axis, untouched
 from ._strides import normalise_axes
 from .check import check_range
@@ -16,8 +16,6 @@ from .fill import arange, constant
 from .indexing import axis_kernel, take
 from .reduce import sum_, unreduce
 from .shape import reshape
-
-Gradients = tuple[Value | None, ...]
 
 
 def _same(x: Value, *, axis: int) -> tuple[TensorType, ...]:

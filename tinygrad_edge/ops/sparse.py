@@ -21,7 +21,7 @@ import numpy as np
 from ..dtypes import int32, uint16
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit, structural
-from ..op import OWN, TOTAL, Cotangents, FusionRule, Kernel, Op, TensorType, register
+from ..op import OWN, TOTAL, Cotangents, FusionRule, Gradients, Kernel, Op, TensorType, register
 from . import conv
 from ._rows import first_axis
 from .elementwise import ADD, add
@@ -48,7 +48,6 @@ WINOGRAD_CHANNELS = 16
 #: Times as many elements as a layer's dense weights must both its images have.
 SMALL = 8
 
-Gradients = tuple[Value | None, ...]
 Shape = tuple[int, ...]
 
 
