@@ -37,6 +37,25 @@ class Marks(NamedTuple):
     anew: frozenset[tuple[int, Value]] = frozenset()
     stored: frozenset[tuple[Value, str]] = frozenset()
 
+    def forgetting(self, value: Value) -> Marks:
+        """Marks under which a value is not kept."""
+        return self._replace(again=self.again | {value}, stored=self._stored_but(value))
+
+    def storing(self, value: Value, name: str) -> Marks:
+        """Marks under which a value is kept in a format."""
+        stored = self._stored_but(value) | {(value, name)}
+        return self._replace(again=self.again - {value}, stored=stored)
+
+    def sparing(self, value: Value, since: int) -> Marks:
+        """Marks under which what was there of a value is still there at a half moment."""
+        mark = (since // 2, value)
+        if mark in self.anew:
+            return self._replace(anew=self.anew - {mark})
+        return self._replace(again=self.again - {value}, stored=self._stored_but(value))
+
+    def _stored_but(self, value: Value) -> frozenset[tuple[Value, str]]:
+        return frozenset(s for s in self.stored if s[0] is not value)
+
     def put_on(self, graph: Graph, lives: Lifetimes) -> Graph:
         """The graph with these marks."""
         anew = [(lives.nodes[t].origin, v) for t, v in self.anew]

@@ -178,26 +178,26 @@ class Frontier:
         for copy in idle[:_TRIALS]:
             then = min(t for t in copy.reads if t > worst)
             if copy.since % 2 and then == copy.reads[0]:
-                yield _forgotten(marks, copy.value)
+                yield marks.forgetting(copy.value)
                 for name in lives.crossings.get(copy.value, ()):
-                    yield _stored(marks, copy.value, name)
+                    yield marks.storing(copy.value, name)
             else:
                 yield marks._replace(anew=marks.anew | {(then // 2, copy.value)})
         crossing = [v for v, c in course.encoded.items() if c.since < worst < c.until]
         crossing.sort(key=self._price)
         for value in crossing[:_TRIALS]:
-            yield _forgotten(marks, value)
+            yield marks.forgetting(value)
             for name in lives.crossings[value]:
                 if (value, name) not in marks.stored:
-                    yield _stored(marks, value, name)
+                    yield marks.storing(value, name)
         again = [c for c in course.copies if c.since <= worst <= c.until]
         again.sort(key=lambda c: -lives.nbytes[c.value])
         for copy in again[:_TRIALS]:
             if copy.since == worst:
-                yield _spared(marks, copy.value, copy.since)
+                yield marks.sparing(copy.value, copy.since)
             if copy.value not in course.encoded:
                 for name in lives.crossings.get(copy.value, ()):
-                    yield _stored(marks, copy.value, name)
+                    yield marks.storing(copy.value, name)
 
     def _price(self, value: Value) -> float:
         """Seconds for a byte that is not kept, in the cheapest way."""
@@ -256,11 +256,11 @@ class Frontier:
         before = own[at - 1] if at else original
         between = float(course.live[before.until + 1 : since].max(initial=0))
         now = course.crossings[value].nbytes if encoded and not at else 0
-        yield _spared(marks, value, since), between + lives.nbytes[value] - now
+        yield marks.sparing(value, since), between + lives.nbytes[value] - now
         if encoded is None and not at:
             for name, way in lives.crossings.get(value, {}).items():
                 if way.encoding + way.decoding < lives.seconds[value]:
-                    yield _stored(marks, value, name), between + way.nbytes
+                    yield marks.storing(value, name), between + way.nbytes
 
     def least_seconds(self, live_bytes: int) -> float:
         """A proven lower bound on the time that a limit of arena bytes costs.
@@ -325,29 +325,6 @@ class Frontier:
         nbytes = lives.nbytes[value]
         prices = [lives.seconds[value] / len(value.node.outputs) / nbytes]
         return min(prices + [c.encoding / (nbytes - c.nbytes) for c in crossings])
-
-
-def _forgotten(marks: Marks, value: Value) -> Marks:
-    """Marks under which a value is not kept."""
-    return marks._replace(again=marks.again | {value}, stored=_without(marks.stored, value))
-
-
-def _stored(marks: Marks, value: Value, name: str) -> Marks:
-    """Marks under which a value is kept in a format."""
-    stored = _without(marks.stored, value) | {(value, name)}
-    return marks._replace(again=marks.again - {value}, stored=stored)
-
-
-def _spared(marks: Marks, value: Value, since: int) -> Marks:
-    """Marks under which what was there of a value is still there at a moment."""
-    mark = (since // 2, value)
-    if mark in marks.anew:
-        return marks._replace(anew=marks.anew - {mark})
-    return marks._replace(again=marks.again - {value}, stored=_without(marks.stored, value))
-
-
-def _without(stored: frozenset[tuple[Value, str]], value: Value) -> frozenset[tuple[Value, str]]:
-    return frozenset(s for s in stored if s[0] is not value)
 
 
 def _undominated(choices: list[Choice]) -> list[Choice]:
