@@ -51,24 +51,26 @@ static inline wide x_wide_part(const void *x, int64_t i, int64_t n, int half)
     return half ? wide_load_half(x_at(x, i, 1), n) : wide_load_part(x_at(x, i, 0), n);
 }
 
-/* Rows of more elements are fetched better by the processor itself, which has to find out anew where each row goes. While a channel of no more
- * elements is worked on, the next is fetched: three operands of both fit the second-level cache, or nearly. */
-enum { FETCHED_ROW = 4096, FETCHED_CHANNEL = 1 << 16 };
+/* Rows of more elements are fetched better by the processor itself, which has to find out anew where each row goes. It also goes on by itself
+ * from a sample's row to that of the next channel, where there are no more samples than it can follow. While a channel of no more elements is
+ * worked on, the next is fetched: three operands of both fit the second-level cache, or nearly. */
+enum { FETCHED_ROW = 4096, FOLLOWED_ROWS = 8, FETCHED_CHANNEL = 1 << 16, FETCHED_AHEAD = 2 * SUM_BLOCK };
 
-/* How many elements after a block that begins at `start` of some sample to fetch: the next channel, or the next block, going through the
+/* How many elements after a block that begins at `start` of some sample to fetch: the next channel, or the blocks that come, going through the
  * samples by steps of n_stride. */
 static inline int64_t fetch_distance(const tge_batch_norm_params *p, int64_t start, int64_t n_stride)
 {
     if (p->n * p->inner <= FETCHED_CHANNEL)
         return p->c_stride;
-    return start + SUM_BLOCK < p->inner ? SUM_BLOCK : samples_in_block(p) * n_stride - start;
+    return FETCHED_AHEAD + (start + FETCHED_AHEAD < p->inner ? 0 : samples_in_block(p) * n_stride - p->inner);
 }
 
 /* Into the second-level cache. */
 ALWAYS_INLINE void fetch_terms(const void *x, int half, const float *grad, int64_t at)
 {
     __builtin_prefetch(x_at(x, at, half), 0, 2);
-    __builtin_prefetch(grad + at, 0, 2);
+    if (grad != x)
+        __builtin_prefetch(grad + at, 0, 2);
 }
 
 /* `channel` is what the terms know of the channel: its mean and, for an activation, scale and beta. `fetch` says whether to fetch ahead. */
@@ -156,12 +158,13 @@ static void stats_channels(void *context, int64_t chunk)
     const tge_batch_norm_params *p = w->p;
     float *mean = w->operand[0], *var = w->operand[1];
     const double count = (double)(p->n * p->inner);
+    const int fetch = p->n > FOLLOWED_ROWS && p->inner <= FETCHED_ROW;
     const int64_t last = min_i64((chunk + 1) * w->channels_in_chunk, p->c);
     for (int64_t c = chunk * w->channels_in_chunk; c < last; c++) {
         const float *x = (const float *)w->operand[2] + c * p->c_stride;
         float about = guess_mean(p, x);
         for (int pass = 0; pass < 2; pass++) {
-            const sum_pair deviation = sum_channel(p, x, 0, x, &about, term_deviation, 0);
+            const sum_pair deviation = sum_channel(p, x, 0, x, &about, term_deviation, fetch);
             const double off = deviation.first / count;
             var[c] = (float)(deviation.second / count - off * off);
             mean[c] = about = (float)(about + off);
