@@ -182,11 +182,10 @@ def _copies(
     originals = []
     seconds = 0.0
     for value in lives.values:
-        made = lives.time[value.node]
-        copy = Copy(value, 2 * lives.last_forward.get(value, made) + 1)
+        copy = Copy(value, lives.forward_end[value])
         originals.append(copy)
         if value in crossings:
-            encoded[value] = Copy(value, 2 * made + 2)
+            encoded[value] = Copy(value, 2 * lives.time[value.node] + 2)
         elif value not in marks.again:
             there[value] = copy
     copies: list[Copy] = []
@@ -214,8 +213,12 @@ def _copies(
                 missing.add(value)
                 if value not in encoded:
                     reads = lives.reads[value]
-                    stack += [v for v in reads if v not in there and not crosses(value.node, v)]
-        for value in sorted(missing, key=lambda v: (v.node.number, v.index)):
+                    stack += [
+                        v
+                        for v in reads
+                        if v not in there and not (encoded and crosses(value.node, v))
+                    ]
+        for value in sorted(missing, key=lives.order.__getitem__):
             if value in there:  # made with its node's others
                 continue
             if value in encoded:

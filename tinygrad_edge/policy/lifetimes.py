@@ -44,6 +44,8 @@ class Lifetimes:
     ----------
     values : tuple of Value
         In the order in which they are made.
+    order : dict of Value to int
+        The place of each in `values`.
     reads : dict
         For each value, the others that it is made from.
     seconds : dict
@@ -82,6 +84,11 @@ class Lifetimes:
             t: own
             for t, read in sorted(self.wanted.items())
             if (own := [r for r in read if r[0] in known])
+        }
+        self.order = {v: i for i, v in enumerate(self.values)}
+        #: The half moment of the last node of the forward part that makes or reads it.
+        self.forward_end = {
+            v: 2 * self.last_forward.get(v, self.time[v.node]) + 1 for v in self.values
         }
         self.last_backward: dict[Value, int] = {}
         self.first_backward: dict[Value, int] = {}
