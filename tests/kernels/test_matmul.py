@@ -6,8 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from kernels import reference
 from kernels.kernel_call import call
-
-from tinygrad_edge.runtime import _ffi
+from kernels.samples import same_for_any_threads, same_wherever_fused
 
 SETTINGS = hypothesis.settings(
     max_examples=60,
@@ -91,11 +90,7 @@ def test_matmul_across_blocks(isa, shape, transpose_a, transpose_b):
 @pytest.mark.parametrize("batch", [1, 5])
 def test_matmul_bits_are_the_same_for_any_threads(isa, threads, shape, batch):
     a, b = operands(*shape, batch=(batch, batch))
-    results = set()
-    for count in (1, 2, 3):
-        threads(count)
-        results.add(matmul(a, b).tobytes())
-    assert len(results) == 1
+    assert same_for_any_threads(threads, lambda: [matmul(a, b)])
 
 
 def test_matmul_bits_of_a_row_do_not_depend_on_other_rows(isa):
@@ -107,16 +102,8 @@ def test_matmul_bits_of_a_row_do_not_depend_on_other_rows(isa):
 
 
 def test_matmul_bits_are_the_same_wherever_multiply_and_add_round_once():
-    fused = [name for name in _ffi.isas() if name != "generic"] if _ffi.available() else []
-    if len(fused) < 2:
-        pytest.skip("needs two instruction sets with a fused multiply-add")
-    before = _ffi.isa()
-    results = set()
-    for name in fused:
-        _ffi.choose_isa(name)
-        results.add(matmul(*operands(50, 70, 300)).tobytes())
-    _ffi.choose_isa(before)
-    assert len(results) == 1
+    a, b = operands(50, 70, 300)
+    assert same_wherever_fused(lambda: [matmul(a, b)])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinygrad_edge.runtime import _ffi
+from tinygrad_edge.runtime._ffi import library
 
 pytestmark = pytest.mark.skipif(not _ffi.available(), reason="the native module was not built")
 
@@ -25,7 +26,7 @@ class Program:
 
     def run(self, first=0, last=None, stop=0):
         """Run calls [first, last) and return the status and where it came to be."""
-        ffi, lib = _ffi.ffi, _ffi.library()
+        ffi, lib = _ffi.ffi, library()
         bases = [ffi.NULL if slot is None else _ffi.pointer(slot, True) for slot in self.slots]
         where = ffi.new("int64_t *", -1)
         status = lib.tge_run(
