@@ -7,17 +7,14 @@ plain backpropagation's, step by step in turn, so that other work on the machine
 """
 
 import argparse
-import itertools
 import json
 import statistics
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 
-import numpy as np
-from training import Training
+from training import Training, endless
 
 import tinygrad_edge as te
 from tinygrad_edge.policy import (
@@ -48,16 +45,10 @@ FORMATS: dict[str, list[Policy]] = {
 BATCH, RATE = 64, 0.02
 
 
-def endless(data: te.data.Dataset, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Epoch after epoch."""
-    for epoch in itertools.count():
-        yield from te.data.batches(data.train, BATCH, seed=seed, epoch=epoch, drop_last=True)
-
-
 def trained(model: str, data: te.data.Dataset, formats: str, seed: int, steps: int) -> dict:
     """Train until the rate has fallen to 0; gives what came of it."""
     training = Training(model, data, RATE, seed, FORMATS[formats])
-    end = training.to_the_end(endless(data, seed), steps)
+    end = training.to_the_end(endless(data, BATCH, seed), steps)
     precision = training.step.precision
     return {
         "model": model,

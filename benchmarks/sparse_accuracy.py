@@ -7,23 +7,14 @@ in the first three quarters of the run.
 
 import argparse
 import json
-from collections.abc import Iterator
 
-from training import Batch, Training
+from training import Training, endless
 
 import tinygrad_edge as te
 from tinygrad_edge.cli.recipes import SPARSE_TRAINING
 
 RATE = 0.02 / 32  # of one sample
 STATIC = "static"
-
-
-def epochs_of(data: te.data.Dataset, epochs: int, batch: int, seed: int) -> Iterator[Batch]:
-    """Epoch after epoch, augmented as the data set is by default."""
-    for epoch in range(epochs):
-        yield from te.data.batches(
-            data.train, batch, seed=seed, epoch=epoch, drop_last=True, augment=data.augmentation
-        )
 
 
 def trained(
@@ -41,7 +32,7 @@ def trained(
     dynamic = None
     if training.pool is not None and moving != STATIC:
         dynamic = SPARSE_TRAINING[moving](training.pool, training.optimizer, steps)
-    batches = epochs_of(data, epochs, batch, seed)
+    batches = endless(data, batch, seed, data.augmentation)
     end = training.to_the_end(batches, steps, dynamic and dynamic.step)
     return {
         "model": model,

@@ -3,7 +3,7 @@
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,18 @@ LAST = 100
 Batch = tuple[np.ndarray, np.ndarray]
 
 
+def endless(
+    data: te.data.Dataset, batch: int, seed: int, augment: Sequence[te.data.Augmentation] = ()
+) -> Iterator[Batch]:
+    """Epoch after epoch, in an order that depends on the seed."""
+    for epoch in itertools.count():
+        yield from te.data.batches(
+            data.train, batch, seed=seed, epoch=epoch, drop_last=True, augment=augment
+        )
+
+
 class Trained(NamedTuple):
-    """What came of training to the end: the mean of the last losses, and times."""
+    """What came of training to the end, and what it took; the loss is the mean of the last ones."""
 
     loss: float
     peak_bytes: int
