@@ -147,7 +147,7 @@ def simulate(lives: Lifetimes, marks: Marks) -> Course:
         if copy.until % 2 == 0:
             leaving.setdefault(copy.until, []).append(copy)
         elif copy.until < usual and value in lives.overwritable:
-            if copy.until == 2 * lives.last_forward[value] + 1:
+            if copy.until == lives.forward_end[value]:
                 change[copy.until] -= lives.nbytes[value]
                 change[copy.until + 1] += lives.nbytes[value]
     for value, copy in encoded.items():
@@ -213,11 +213,7 @@ def _copies(
                 missing.add(value)
                 if value not in encoded:
                     reads = lives.reads[value]
-                    stack += [
-                        v
-                        for v in reads
-                        if v not in there and not (encoded and crosses(value.node, v))
-                    ]
+                    stack += [v for v in reads if v not in there and not crosses(value.node, v)]
         for value in sorted(missing, key=lives.order.__getitem__):
             if value in there:  # made with its node's others
                 continue

@@ -296,8 +296,8 @@ class Frontier:
     def _idle(self, value: Value) -> tuple[int, int]:
         """The half moments between which a value may be absent, but for its readers' own."""
         lives = self.lifetimes
-        made = 2 * lives.last_forward.get(value, lives.time[value.node]) + 1
-        return made + (value not in lives.overwritable), 2 * lives.last_backward[value]
+        end = lives.forward_end[value]
+        return end + (value not in lives.overwritable), 2 * lives.last_backward[value]
 
     def _freeing(self, at: int, excess: float) -> float:
         """The least time that frees so many bytes at a half moment."""

@@ -46,6 +46,8 @@ class Lifetimes:
         In the order in which they are made.
     order : dict of Value to int
         The place of each in `values`.
+    forward_end : dict of Value to int
+        The half moment of the last node of the forward part that makes or reads each.
     reads : dict
         For each value, the others that it is made from.
     seconds : dict
@@ -86,7 +88,6 @@ class Lifetimes:
             if (own := [r for r in read if r[0] in known])
         }
         self.order = {v: i for i, v in enumerate(self.values)}
-        #: The half moment of the last node of the forward part that makes or reads it.
         self.forward_end = {
             v: 2 * self.last_forward.get(v, self.time[v.node]) + 1 for v in self.values
         }
