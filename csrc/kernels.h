@@ -162,6 +162,7 @@ typedef struct {
     int64_t first_row;
     int64_t segments;
     int64_t capacity;
+    int64_t nonzeros; /* of the layer when it was made: what workspaces have room for at a time, however many there are now */
 } tge_sparse_conv2d_params;
 
 /* sparse_conv2d_candidates_f32: element int32[count]; x, gy, columns, rows, workspace

@@ -4,7 +4,7 @@
 
 /* Where things lie in the workspace, from its begin on; a layer as it lies has no turned columns. */
 typedef struct {
-    int64_t found, units, turned, values, columns, workers, bytes;
+    int64_t found, units, counts, turned, values, columns, workers, bytes;
 } workspace_layout;
 
 static int64_t place(int64_t *end, int64_t count, size_t size)
@@ -16,16 +16,16 @@ static int64_t place(int64_t *end, int64_t count, size_t size)
 
 static workspace_layout lay_out(const tge_sparse_conv2d_params *p, const sparse_cut *cut, int transposed, int64_t threads)
 {
-    const int64_t weights = p->conv.c * p->conv.r * p->conv.s, nonzeros = min_i64(p->capacity, p->conv.k * weights);
-    const int64_t lists = cut->parts * cut->blocks;
+    const int64_t room = transposed ? turned_room(p) : 0, lists = cut->parts * cut->blocks;
     workspace_layout at;
     int64_t end = 0;
     place(&end, lists * cut->part, sizeof(stretch));
     at.found = place(&end, lists, sizeof(int32_t));
     at.units = place(&end, cut->columns, sizeof(int32_t));
-    at.turned = place(&end, transposed ? weights : 0, sizeof(turned_column));
-    at.values = place(&end, transposed ? nonzeros : 0, sizeof(float));
-    at.columns = place(&end, transposed ? nonzeros : 0, sizeof(uint16_t));
+    at.counts = place(&end, transposed ? p->conv.c : 0, sizeof(int32_t));
+    at.turned = place(&end, transposed ? row_width(&p->conv) : 0, sizeof(turned_column));
+    at.values = place(&end, room, sizeof(float));
+    at.columns = place(&end, room, sizeof(uint16_t));
     at.workers = place(&end, workers_used(cut->chunks, threads) * cut->floats, sizeof(float));
     at.bytes = end;
     return at;
@@ -53,16 +53,29 @@ static void sparse_correlate(correlation *c, void *const *operand, const tge_spa
     job.index.units = units;
 
     index_job index = {.layer = &layer, .p = c, .cut = &job.cut, .index = &job.index, .values = operand[2]};
-    if (transposed) {
-        turned_column *turned = (turned_column *)(workspace + at.turned);
-        turn_columns(turned, &index, &p->conv);
-        index.turned = turned;
-        job.index.values = index.turned_values = (float *)(workspace + at.values);
-        job.index.columns = index.turned_columns = (uint16_t *)(workspace + at.columns);
-        index_transposition(&index);
-    } else
+    if (!transposed) {
         index_layer(&index);
-    tge_parallel(job.cut.chunks, sparse_chunk, &job);
+        tge_parallel(job.cut.chunks, sparse_chunk, &job);
+        return;
+    }
+    int32_t *counts = (int32_t *)(workspace + at.counts);
+    turned_column *turned = (turned_column *)(workspace + at.turned);
+    index.turned = turned;
+    job.index.values = index.turned_values = (float *)(workspace + at.values);
+    job.index.columns = index.turned_columns = (uint16_t *)(workspace + at.columns);
+    const int counted = count_channels(counts, &layer);
+    const int64_t channels = c->outputs;
+    const sparse_cut all = job.cut;
+    for (int64_t first = 0, end; first < channels; first = end) {
+        end = counted ? channels_end(counts, first, channels, turned_room(p)) : channels;
+        c->outputs = end - first;
+        job.cut = cut_fewer(all, c->outputs);
+        index.first = first;
+        turn_columns(turned, &index, &p->conv);
+        index_transposition(&index);
+        tge_parallel(job.cut.chunks, sparse_chunk, &job);
+        c->out += c->outputs * c->out_c;
+    }
 }
 
 static int64_t sparse_conv2d_f32(void *const *operand, const void *params)

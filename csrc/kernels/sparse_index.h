@@ -1,4 +1,5 @@
-/* The non-zeros of each block of columns, of a layer as it lies in the pool and of its transposition. */
+/* The non-zeros of each block of columns, of a layer as it lies in the pool and of its transposition, which is made some channels at a time
+ * where the layer has more non-zeros than there is room for. */
 #ifndef TGE_SPARSE_INDEX_H
 #define TGE_SPARSE_INDEX_H
 
@@ -13,7 +14,8 @@ typedef struct {
     const correlation *p;
     const sparse_cut *cut;
     sparse_index *index;
-    /* of a transposition: */
+    /* of a transposition, of the outputs from `first` on: */
+    int64_t first;
     const turned_column *turned;
     const float *values;
     float *turned_values;
@@ -73,13 +75,13 @@ static void turn_columns(turned_column *turned, const index_job *job, const tge_
     const correlation *b = job->p;
     const axis *h = &b->window.h, *w = &b->window.w;
     const int64_t taps = p->r * p->s;
-    for (int64_t c = 0; c < p->c; c++) {
-        const int32_t first = (int32_t)(stretch_of(job, 0, c) - job->index->stretches);
-        for (int64_t tap = 0; tap < taps; tap++)
-            turned[c * taps + tap] = (turned_column){first, -1};
+    for (int64_t column = 0; column < p->c * taps; column++)
+        turned[column] = (turned_column){0, -1};
+    for (int64_t c = job->first; c < job->first + b->outputs; c++) {
+        const int32_t first = (int32_t)(stretch_of(job, 0, c - job->first) - job->index->stretches);
         for (int64_t i = 0; i < h->taps; i++)
             for (int64_t j = 0; j < w->taps; j++)
-                turned[c * taps + b->w_start + i * b->w_tap_h + j * b->w_tap_w].tap = (int32_t)(i * w->taps + j);
+                turned[c * taps + b->w_start + i * b->w_tap_h + j * b->w_tap_w] = (turned_column){first, (int32_t)(i * w->taps + j)};
     }
 }
 
@@ -143,6 +145,40 @@ static void index_transposition(const index_job *job)
             }
     tge_parallel(cut->blocks, put_chunk, (void *)job);
     tge_parallel(cut->parts * cut->blocks, compact_chunk, (void *)job);
+}
+
+/* ---- as many channels as there is room for ---- */
+
+enum { LEAST_ROOM = 1 << 14 };
+
+/* Non-zeros whose transposition the workspace holds: what the layer was made with, and what one channel may have. */
+static int64_t turned_room(const tge_sparse_conv2d_params *p)
+{
+    const int64_t channel = p->conv.k * p->conv.r * p->conv.s, most = min_i64(p->capacity, p->conv.c * channel);
+    return min_i64(most, max_i64(max_i64(p->nonzeros, channel), LEAST_ROOM));
+}
+
+/* Non-zeros of each channel, unless there is room for all of them. */
+static int count_channels(int32_t *counts, const sparse_layer *layer)
+{
+    const tge_conv2d_params *p = &layer->p->conv;
+    const int64_t segments = layer->p->segments, taps = p->r * p->s;
+    if (layer->rows[p->k * segments] - layer->rows[0] <= turned_room(layer->p))
+        return 0;
+    memset(counts, 0, sizeof(int32_t) * (size_t)p->c);
+    for (int64_t row = 0; row < p->k * segments; row++)
+        for (int64_t at = layer->rows[row]; at < layer->rows[row + 1]; at++)
+            counts[(row % segments * SEGMENT + layer->columns[at]) / taps]++;
+    return 1;
+}
+
+/* The end of the channels from the first one on that there is room for. */
+static int64_t channels_end(const int32_t *counts, int64_t first, int64_t channels, int64_t room)
+{
+    int64_t found = counts[first], end = first + 1;
+    while (end < channels && found + counts[end] <= room)
+        found += counts[end++];
+    return end;
 }
 
 #endif

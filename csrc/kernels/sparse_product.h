@@ -77,6 +77,16 @@ static sparse_cut cut_sparse(const correlation *p)
     return cut;
 }
 
+/* The same for fewer outputs, within what the cut has in memory. */
+static sparse_cut cut_fewer(sparse_cut cut, int64_t outputs)
+{
+    cut.part = min_i64(cut.part, outputs);
+    cut.parts = ceil_div(outputs, cut.part);
+    cut.items = cut.parts * cut.tiles;
+    cut.chunks = ceil_div(cut.items, cut.per_chunk);
+    return cut;
+}
+
 static inline int64_t block_start(const sparse_cut *cut, int64_t block)
 {
     return block / cut->segment_blocks * SEGMENT + block % cut->segment_blocks * cut->block;

@@ -43,13 +43,17 @@ def pool(w):
     return np.concatenate(values), np.concatenate(columns).astype(np.uint16), rows.astype(np.int32)
 
 
-def run(kernel, g, layout, first, w):
-    """Call a kernel on an image in N, C, H, W order and return its output in that order."""
+def run(kernel, g, layout, first, w, nonzeros=None):
+    """Call a kernel on an image in N, C, H, W order and return its output in that order.
+
+    The layer was made with so many non-zeros, or with as many as it has.
+    """
     values, columns, rows = pool(w)
     conv = g | strides("x", g["c"], g["n"], g["h"] * g["w"], layout)
     conv |= strides("y", g["k"], g["n"], g["p"] * g["q"], layout)
     segments = max(-(-g["c"] * g["r"] * g["s"] // SEGMENT), 1)
     fields = {"conv": conv, "first_row": 1, "segments": segments, "capacity": len(values)}
+    fields["nonzeros"] = np.count_nonzero(w) if nonzeros is None else nonzeros
     shape = {
         "sparse_conv2d_f32": (g["n"], g["k"], g["p"], g["q"]),
         "sparse_conv2d_backward_data_f32": (g["n"], g["c"], g["h"], g["w"]),
@@ -160,6 +164,28 @@ def test_sparse_conv2d_bits_are_the_same_for_any_threads_and_layout(threads, ker
             out = run(kernel, LARGE[name], layout, first, w)
             results.add(np.ascontiguousarray(out).tobytes())
     assert len(results) == 1
+
+
+# More non-zeros than the least room for a transposition, some with a channel that fills it alone.
+CROWDED = {
+    "1x1": LARGE["1x1"],
+    "1x1, planes in place": geometry(3, 300, 70, (12, 12), (1, 1)),
+    "1x1 stride 2": geometry(2, 170, 130, (15, 16), (1, 1), stride=(2, 2)),
+    "3x3": geometry(2, 65, 70, (9, 7), (3, 3), pad=(1, 1)),
+    "3x3 stride 2": geometry(2, 60, 70, (9, 8), (3, 3), stride=(2, 2), pad=(1, 1)),
+    "linear": geometry(70, 300, 90, (1, 1), (1, 1)),
+    "three segments": LARGE["three segments"],
+    "many outputs": LARGE["many outputs"],
+}
+
+
+@pytest.mark.parametrize("name", CROWDED)
+def test_sparse_conv2d_bits_do_not_depend_on_the_room_for_a_transposition(isa, name):
+    kernel, g = "sparse_conv2d_backward_data_f32", CROWDED[name]
+    first, w = operand(kernel, g), weights(g, 0.9)
+    w[:, 1] = 0
+    at_once = run(kernel, g, "NCHW", first, w)
+    assert run(kernel, g, "NCHW", first, w, nonzeros=1).tobytes() == at_once.tobytes()
 
 
 @every_kernel

@@ -14,7 +14,13 @@ def candidates(g, w, count, x, gy, layout="NCHW"):
     conv = g | strides("x", g["c"], g["n"], g["h"] * g["w"], layout)
     conv |= strides("y", g["k"], g["n"], g["p"] * g["q"], layout)
     segments = max(-(-g["c"] * g["r"] * g["s"] // SEGMENT), 1)
-    layer = {"conv": conv, "first_row": 1, "segments": segments, "capacity": len(columns)}
+    layer = {
+        "conv": conv,
+        "first_row": 1,
+        "segments": segments,
+        "capacity": len(columns),
+        "nonzeros": 0,
+    }
     status, (found,) = call(
         "sparse_conv2d_candidates_f32",
         "tge_sparse_candidates_params",

@@ -26,7 +26,13 @@ def run(kernel, g, layout, x, gy, w):
     conv = g | strides("x", g["c"], g["n"], g["h"] * g["w"], layout)
     conv |= strides("y", g["k"], g["n"], g["p"] * g["q"], layout)
     segments = max(-(-g["c"] * g["r"] * g["s"] // SEGMENT), 1)
-    fields = {"conv": conv, "first_row": 1, "segments": segments, "capacity": len(total)}
+    fields = {
+        "conv": conv,
+        "first_row": 1,
+        "segments": segments,
+        "capacity": len(total),
+        "nonzeros": 0,
+    }
     adds = "accumulate" in kernel
     status, (out,) = call(
         kernel,

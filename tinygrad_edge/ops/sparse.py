@@ -340,6 +340,7 @@ def _params(node: Node) -> dict[str, Any]:
         "first_row": attrs["first_row"],
         "segments": segments_of(attrs["weight_shape"]),
         "capacity": node.inputs[-2].size,
+        "nonzeros": attrs.get("nonzeros", 0),
     }
 
 
