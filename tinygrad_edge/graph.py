@@ -255,6 +255,16 @@ class Node:
         copy.constant = self.constant
         return copy
 
+    def overwrites(self, index: int) -> tuple[int, ...]:
+        """Inputs in whose memory an output may be made, if they die here."""
+        made = self.outputs[index].type
+        return tuple(
+            i
+            for output, i in self.op.inplace
+            if output == index and i < len(self.inputs)
+            if self.inputs[i].shape == made.shape and self.inputs[i].nbytes == made.nbytes
+        )
+
     @property
     def body(self) -> Graph | None:
         """The graph that it repeats, if it is a loop."""

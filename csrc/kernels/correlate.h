@@ -9,6 +9,8 @@ typedef struct {
     const tge_conv2d_params *p;
     float *y;
     const float *x, *weight;
+    float *copies; /* of the plane that each worker reads, where y lies in place of x; else NULL */
+    int64_t x_n_stride, x_c_stride, x_floats; /* of the planes that are read */
     tile_plan tiles;
     tap_list taps[MAX_STRIDE * MAX_STRIDE]; /* forward: one list; backward: one a phase */
     int is_5x5;                             /* without stride and dilation */
@@ -17,11 +19,28 @@ typedef struct {
     int channel_major;
 } depthwise_walk;
 
-static depthwise_walk make_depthwise(void *const *operand, const tge_conv2d_params *p, int64_t channels)
+/* Whether images have one shape, so that either may be made in the memory of the other. */
+static int fits_in_place(const tge_conv2d_params *p) { return p->k == p->c && p->p == p->h && p->q == p->w; }
+
+static int64_t planes_in_chunk(const tge_conv2d_params *p) { return max_i64(1, CHUNK / max_i64(1, p->h * p->w + p->p * p->q)); }
+
+/* A plane for each worker. */
+static int64_t depthwise_workspace(const void *params, int32_t threads)
 {
+    const tge_conv2d_params *p = params;
+    const int64_t workers = workers_used(ceil_div(p->n * p->c, planes_in_chunk(p)), threads);
+    return fits_in_place(p) ? workers * p->h * p->w * (int64_t)sizeof(float) : 0;
+}
+
+/* The images written and read have so many channels, those read the strides of one side. */
+static depthwise_walk make_depthwise(void *const *operand, const tge_conv2d_params *p, int backward)
+{
+    const int64_t channels = backward ? p->c : p->k;
     depthwise_walk w = {.p = p, .y = operand[0], .x = operand[1], .weight = operand[2], .multiplier = p->k / p->c,
-                        .planes = p->n * channels, .channels = channels, .channel_major = p->x_c_stride > p->x_n_stride};
-    w.planes_in_chunk = max_i64(1, CHUNK / max_i64(1, p->h * p->w + p->p * p->q));
+                        .x_n_stride = backward ? p->y_n_stride : p->x_n_stride, .x_c_stride = backward ? p->y_c_stride : p->x_c_stride,
+                        .x_floats = p->h * p->w, .planes = p->n * channels, .planes_in_chunk = planes_in_chunk(p), .channels = channels,
+                        .channel_major = p->x_c_stride > p->x_n_stride};
+    w.copies = operand[0] == operand[1] ? operand[3] : NULL;
     const int64_t steps = p->stride_h * p->stride_w * p->dilation_h * p->dilation_w;
     w.is_5x5 = steps == 1 && p->r == 5 && p->s == 5;
     return w;
@@ -33,15 +52,23 @@ static int64_t run_depthwise(depthwise_walk *w, void (*chunk)(void *, int64_t))
     return 0;
 }
 
+/* The plane to read, be it a copy. */
+static inline const float *plane_read(const depthwise_walk *w, int64_t sample, int64_t channel)
+{
+    return w->copies ? w->copies + tge_worker() * w->x_floats : w->x + sample * w->x_n_stride + channel * w->x_c_stride;
+}
+
 /* Planes in the order of memory. */
 ALWAYS_INLINE void each_plane_of_images(const depthwise_walk *w, int64_t chunk, void (*plane)(const depthwise_walk *, int64_t, int64_t))
 {
     const int64_t last = min_i64((chunk + 1) * w->planes_in_chunk, w->planes);
-    for (int64_t i = chunk * w->planes_in_chunk; i < last; i++)
-        if (w->channel_major)
-            plane(w, i % w->p->n, i / w->p->n);
-        else
-            plane(w, i / w->channels, i % w->channels);
+    for (int64_t i = chunk * w->planes_in_chunk; i < last; i++) {
+        const int64_t sample = w->channel_major ? i % w->p->n : i / w->channels, channel = w->channel_major ? i / w->p->n : i % w->channels;
+        if (w->copies)
+            memcpy(w->copies + tge_worker() * w->x_floats, w->x + sample * w->x_n_stride + channel * w->x_c_stride,
+                   sizeof(float) * (size_t)w->x_floats);
+        plane(w, sample, channel);
+    }
 }
 
 static inline void copy_floats(float *y, const float *x, int64_t n)

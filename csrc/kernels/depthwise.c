@@ -6,7 +6,7 @@ static void depthwise_tiles(const depthwise_walk *w, int64_t sample, int64_t cha
     const tge_conv2d_params *p = w->p;
     const tile_plan *t = &w->tiles;
     float *y = w->y + sample * p->y_n_stride + channel * p->y_c_stride;
-    const float *x = w->x + sample * p->x_n_stride + channel / w->multiplier * p->x_c_stride;
+    const float *x = plane_read(w, sample, channel / w->multiplier);
     tile_buffer input;
     for (int64_t row = 0; row < t->height; row += t->rows)
         for (int64_t column = 0; column < t->width; column += t->columns) {
@@ -23,7 +23,8 @@ static void depthwise_3x3_plane(const depthwise_walk *w, int64_t sample, int64_t
     const tge_conv2d_params *p = w->p;
     (p->stride_h == 1 ? correlate_plane_by_1 : correlate_plane_by_2)(
         w->y + sample * p->y_n_stride + channel * p->y_c_stride, p->p, p->q,
-        w->x + sample * p->x_n_stride + channel / w->multiplier * p->x_c_stride, p->h, p->w, -p->pad_h, -p->pad_w, w->weight + channel * 9);
+        plane_read(w, sample, channel / w->multiplier), p->h, p->w, -p->pad_h, -p->pad_w,
+        w->weight + channel * 9);
 }
 
 static void depthwise_3x3(void *context, int64_t chunk) { each_plane_of_images(context, chunk, depthwise_3x3_plane); }
@@ -33,7 +34,7 @@ static void depthwise_plane(const depthwise_walk *w, int64_t sample, int64_t cha
 {
     const tge_conv2d_params *p = w->p;
     float *y = w->y + sample * p->y_n_stride + channel * p->y_c_stride;
-    const float *x = w->x + sample * p->x_n_stride + channel / w->multiplier * p->x_c_stride;
+    const float *x = plane_read(w, sample, channel / w->multiplier);
     const float *weight = w->weight + channel * p->r * p->s;
     for (int64_t row = 0; row < p->p; row++)
         for (int64_t column = 0; column < p->q; column++) {
@@ -56,7 +57,7 @@ static int64_t depthwise_conv2d_f32(void *const *operand, const void *params)
     const tge_conv2d_params *p = params;
     if (p->n * p->k * p->p * p->q == 0)
         return 0;
-    depthwise_walk w = make_depthwise(operand, p, p->k);
+    depthwise_walk w = make_depthwise(operand, p, 0);
     if (suits_3x3(p))
         return run_depthwise(&w, depthwise_3x3);
     if (!plan_tiles(&w.tiles, p, p->p, p->q))
@@ -64,3 +65,5 @@ static int64_t depthwise_conv2d_f32(void *const *operand, const void *params)
     list_taps(w.taps, &w.tiles, p);
     return run_depthwise(&w, depthwise_tiled);
 }
+
+static int64_t depthwise_conv2d_f32_workspace(const void *params, int32_t threads) { return depthwise_workspace(params, threads); }

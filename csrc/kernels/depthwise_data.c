@@ -11,7 +11,7 @@ static void depthwise_data_3x3_plane(const depthwise_walk *w, int64_t sample, in
 {
     const tge_conv2d_params *p = w->p;
     float *grad_x = w->y + sample * p->x_n_stride + channel * p->x_c_stride;
-    const float *grad_y = w->x + sample * p->y_n_stride + channel * p->y_c_stride, *weight = w->weight + channel * 9;
+    const float *grad_y = plane_read(w, sample, channel), *weight = w->weight + channel * 9;
     if (p->stride_h == 2) {
         spread_plane_by_2(grad_x, grad_y, p, weight);
         return;
@@ -31,7 +31,7 @@ static void depthwise_data_tiles(const depthwise_walk *w, int64_t sample, int64_
     const tge_conv2d_params *p = w->p;
     const tile_plan *t = &w->tiles;
     float *grad_x = w->y + sample * p->x_n_stride + channel * p->x_c_stride;
-    const float *grad_y = w->x + sample * p->y_n_stride + channel * p->y_c_stride;
+    const float *grad_y = plane_read(w, sample, channel);
     const int64_t taps = p->r * p->s;
     float turned[25];
     for (int64_t i = 0; i < taps; i++)
@@ -92,8 +92,8 @@ static void depthwise_data_phases(const depthwise_walk *w, int64_t sample, int64
             const int64_t top = p->pad_h / p->stride_h + row, left = p->pad_w / p->stride_w + column;
             for (int64_t phase_h = 0; phase_h < p->stride_h; phase_h++) {
                 for (int64_t k = channel * w->multiplier; k < (channel + 1) * w->multiplier; k++) {
-                    fill_tile(grad.at, rows + t->below, t->pitch, w->x + sample * p->y_n_stride + k * p->y_c_stride, p->p, p->q,
-                              p->q, top - t->below, left - t->right);
+                    fill_tile(grad.at, rows + t->below, t->pitch, plane_read(w, sample, k), p->p, p->q, p->q,
+                              top - t->below, left - t->right);
                     for (int64_t phase_w = 0; phase_w < p->stride_w; phase_w++)
                         correlate_run(phase[phase_w].at, rows * t->pitch - t->right, grad.at,
                                       &w->taps[phase_h * p->stride_w + phase_w], w->weight + k * p->r * p->s, k > channel * w->multiplier);
@@ -119,7 +119,7 @@ static void depthwise_data_plane(const depthwise_walk *w, int64_t sample, int64_
     for (int64_t h = 0; h < p->h; h++)
         memset(grad_x + h * p->w, 0, (size_t)p->w * 4);
     for (int64_t k = channel * w->multiplier; k < (channel + 1) * w->multiplier; k++) {
-        const float *grad = w->x + sample * p->y_n_stride + k * p->y_c_stride, *weight = w->weight + k * p->r * p->s;
+        const float *grad = plane_read(w, sample, k), *weight = w->weight + k * p->r * p->s;
         for (int64_t row = 0; row < p->p; row++)
             for (int64_t column = 0; column < p->q; column++)
                 for (int64_t r = 0; r < p->r; r++)
@@ -139,7 +139,7 @@ static int64_t depthwise_conv2d_backward_data_f32(void *const *operand, const vo
     const tge_conv2d_params *p = params;
     if (p->n * p->c * p->h * p->w == 0)
         return 0;
-    depthwise_walk w = make_depthwise(operand, p, p->c);
+    depthwise_walk w = make_depthwise(operand, p, 1);
     if (suits_3x3(p) && w.multiplier == 1)
         return run_depthwise(&w, depthwise_data_3x3);
     const int64_t height = (p->h - 1 + p->pad_h) / p->stride_h - p->pad_h / p->stride_h + 1;
@@ -150,4 +150,9 @@ static int64_t depthwise_conv2d_backward_data_f32(void *const *operand, const vo
         return run_depthwise(&w, depthwise_data_5x5);
     list_phase_taps(w.taps, &w.tiles, p);
     return run_depthwise(&w, depthwise_data_tiled);
+}
+
+static int64_t depthwise_conv2d_backward_data_f32_workspace(const void *params, int32_t threads)
+{
+    return depthwise_workspace(params, threads);
 }

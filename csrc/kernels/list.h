@@ -89,8 +89,8 @@ KERNEL(pack_u8)
 KERNEL(unpack_u8)
 KERNEL(storage_losses_f32)
 
-KERNEL(depthwise_conv2d_f32)
-KERNEL(depthwise_conv2d_backward_data_f32)
+KERNEL_WITH_WORKSPACE(depthwise_conv2d_f32)
+KERNEL_WITH_WORKSPACE(depthwise_conv2d_backward_data_f32)
 KERNEL(depthwise_conv2d_backward_weights_f32)
 
 KERNEL_WITH_WORKSPACE(matmul_f32)

@@ -45,9 +45,6 @@ static inline int64_t even_count(int64_t total, int64_t most)
 /* Floats of a packed block: whole panels, the slack of the last, and the next block aligned again. */
 static inline int64_t packed_floats(int64_t lanes, int64_t k_count) { return round_up(lanes * k_count, 16) + PACK_SLACK; }
 
-/* tge_parallel runs a single chunk on the caller; otherwise any of the threads may claim one. */
-static inline int64_t workers_used(int64_t chunks, int64_t threads) { return chunks < 2 ? 1 : threads; }
-
 /* panel[k][lane] = source[lane * lane_stride + k * k_stride] for `lanes` lanes; lanes up to `width` become zero. Whole vectors are stored in
  * ascending order, each repaired by the next, so up to PACK_SLACK floats after the panel are overwritten. */
 static inline void pack_panel(float *panel, int width, const float *source, int64_t lane_stride, int64_t k_stride, int64_t lanes,

@@ -57,23 +57,24 @@ class Images:
             strides = (h * w, n * h * w) if channel_major else (c * h * w, h * w)
             self.fields |= {f"{image}_n_stride": strides[0], f"{image}_c_stride": strides[1]}
 
-    def call(self, name, shape, *inputs):
-        """Run one of the kernels on arrays in the usual order of axes."""
+    def call(self, name, shape, *inputs, in_place=False):
+        """Run one of the kernels on arrays in the usual order of axes, perhaps over the first."""
         memory = [
             np.ascontiguousarray(a.transpose(self.order)) if a.shape != self.w_shape else a
             for a in inputs
         ]
         output = shape if shape == self.w_shape else tuple(shape[i] for i in self.order)
         outputs = [(output, np.float32)]
-        status, (y,) = call(name, "tge_conv2d_params", self.fields, outputs, memory)
+        where = {0: 0} if in_place else None
+        status, (y,) = call(name, "tge_conv2d_params", self.fields, outputs, memory, in_place=where)
         assert status == 0
         return y if shape == self.w_shape else y.transpose(self.order)
 
-    def forward(self, x, w):
-        return self.call("depthwise_conv2d_f32", self.y_shape, x, w)
+    def forward(self, x, w, **how):
+        return self.call("depthwise_conv2d_f32", self.y_shape, x, w, **how)
 
-    def backward_data(self, gy, w):
-        return self.call("depthwise_conv2d_backward_data_f32", self.x_shape, gy, w)
+    def backward_data(self, gy, w, **how):
+        return self.call("depthwise_conv2d_backward_data_f32", self.x_shape, gy, w, **how)
 
     def backward_weights(self, x, gy):
         return self.call("depthwise_conv2d_backward_weights_f32", self.w_shape, x, gy)
@@ -117,6 +118,24 @@ LARGE = {
     "no outputs": geometry(2, 2, (40, 40), (3, 3), (2, 2), multiplier=0),
     "stride 3": geometry(3, 2, (40, 40), (3, 3), (3, 3)),
 }
+
+
+OF_ONE_SHAPE = {
+    "5x3 dilated": geometry(2, 3, (21, 33), (5, 3), pad=(4, 2), dilation=(2, 2)),
+    "9x9": geometry(1, 2, (20, 20), (9, 9), pad=(4, 4)),
+    "1x1": geometry(2, 3, (7, 5), (1, 1)),
+} | {name: g for name, g in LARGE.items() if (g["k"], g["p"], g["q"]) == (g["c"], g["h"], g["w"])}
+
+
+@pytest.mark.parametrize("channel_major", [False, True])
+@pytest.mark.parametrize("case", OF_ONE_SHAPE)
+def test_depthwise_in_place(isa, threads, case, channel_major):
+    g = OF_ONE_SHAPE[case]
+    images = Images(g, channel_major)
+    x, w = normal(images.x_shape), normal(images.w_shape, 1)
+    threads(2)
+    for kernel in (images.forward, images.backward_data):
+        assert kernel(x, w, in_place=True).tobytes() == kernel(x, w).tobytes()
 
 
 @pytest.mark.parametrize("channel_major", [False, True])

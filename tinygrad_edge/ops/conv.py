@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..graph import Node, Value, emit
-from ..op import TOTAL, Cotangents, Gradients, Kernel, Op, RowRule, TensorType, register
+from ..op import TOTAL, Cotangents, Gradients, Kernel, Op, TensorType, register
 from ._factors import smaller_first
 from ._rows import first_axis
 from .elementwise import promote
@@ -253,22 +253,25 @@ def _kernel(node: Node) -> Kernel:
     return Kernel(f"{node.op.name}_f32", "tge_conv2d_params", fields(x, y, w, node.attrs))
 
 
-def _family(name: str) -> tuple[Op, Op, Op]:
-    images, images_too = first_axis((0, None), 0), first_axis((0, 0), TOTAL)
-    rules: tuple[tuple[str, Callable, Callable, Callable, RowRule], ...] = (
+def _family(name: str, inplace: tuple[tuple[int, int], ...] = ()) -> tuple[Op, Op, Op]:
+    """The three products; `inplace` tells whether the first two may be made where they read."""
+    images: dict = {"rows": first_axis((0, None), 0), "inplace": inplace}
+    images_too = {"rows": first_axis((0, 0), TOTAL)}
+    rules: tuple[tuple[str, Callable, Callable, Callable, dict], ...] = (
         ("", _forward_type, forward, _forward_vjp, images),
         ("_backward_data", _data_type, backward_data, _data_vjp, images),
         ("_backward_weights", _weights_type, backward_weights, _weights_vjp, images_too),
     )
     y, gx, gw = (
-        register(Op(name + suffix, infer, reference, vjp, kernel=_kernel, flops=_flops, rows=rows))
-        for suffix, infer, reference, vjp, rows in rules
+        register(Op(name + suffix, infer, reference, vjp, kernel=_kernel, flops=_flops, **facts))
+        for suffix, infer, reference, vjp, facts in rules
     )
     return y, gx, gw
 
 
 _DENSE = _family("conv2d")
-_DEPTHWISE = _family("depthwise_conv2d")
+# Plane by plane, of which each worker can hold one.
+_DEPTHWISE = _family("depthwise_conv2d", ((0, 0),))
 
 #: The forward products.
 CONVOLUTIONS = frozenset({_DENSE[0], _DEPTHWISE[0]})

@@ -258,12 +258,8 @@ class _Store:
         return self._in_place(node, new.index, old)
 
     def _in_place(self, node: Node, index: int, old: Value) -> bool:
-        size = node.outputs[index].nbytes
-        return old.nbytes == size and all(
-            v.nbytes == size and (index, i) in node.op.inplace
-            for i, v in enumerate(node.inputs)
-            if self.lives.root[v] is old
-        )
+        own = [i for i, v in enumerate(node.inputs) if self.lives.root[v] is old]
+        return old.nbytes == node.outputs[index].nbytes and set(own) <= set(node.overwrites(index))
 
     # ---- the arena ----
 
@@ -290,9 +286,7 @@ class _Store:
     def _dying_input(self, moment: Moment, value: Value) -> Place | None:
         """The memory of an input that dies here, if the op may write over it."""
         lives, places = self.lives, self.storage.places
-        for index, i in moment.node.op.inplace:
-            if index != value.index or i >= len(moment.node.inputs):
-                continue
+        for i in moment.node.overwrites(value.index):
             old = lives.root[moment.node.inputs[i]]
             place = places[old]
             if (
@@ -300,7 +294,7 @@ class _Store:
                 and place.window is None
                 and lives.last[old] == moment.time
                 and lives.home[old] == moment.inside
-                and self._in_place(moment.node, index, old)
+                and self._in_place(moment.node, value.index, old)
                 and not any(places.get(v) == place for v in moment.node.outputs)
             ):
                 return place

@@ -211,11 +211,7 @@ class Lifetimes:
 
 def _overwritten(value: Value) -> Iterator[Value]:
     """What a value can be made in the memory of."""
-    node = value.node
-    for index, i in node.op.inplace:
-        if index == value.index and i < len(node.inputs):
-            if node.inputs[i].nbytes == value.nbytes:
-                yield base_of(node.inputs[i])
+    return (base_of(value.node.inputs[i]) for i in value.node.overwrites(value.index))
 
 
 def _crossing(

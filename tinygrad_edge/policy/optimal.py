@@ -341,7 +341,5 @@ def _choosable(graph: Graph) -> list[Value]:
 def _in_place(value: Value, node: Node) -> bool:
     """Whether a node can make its result in the memory of a value that dies there."""
     return any(
-        base_of(node.inputs[i]) is value and node.outputs[index].nbytes == value.nbytes
-        for index, i in node.op.inplace
-        if i < len(node.inputs)
+        base_of(node.inputs[i]) is value for v in node.outputs for i in node.overwrites(v.index)
     )
