@@ -39,6 +39,7 @@ ROWS = (
     Row("+ micro-batches of 16", 1808, "resnet50", [Budget("500MB"), PARTS]),
     Row("MobileNet instead", 776, "mobilenet_v1", [Budget("180MB"), PARTS]),
     Row("patches of 32x32", 114, "mobilenet_v1_patch", [Budget("20MB"), PARTS], 32, 10),
+    Row("+ halves", 114, "mobilenet_v1_patch", [Budget("16MB", "float16"), PARTS], 32, 10),
 )
 DENSE = (
     ROWS[0],

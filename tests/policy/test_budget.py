@@ -114,6 +114,10 @@ def nets():
     return st.composite(lambda draw: draw_net(lambda o: draw(st.sampled_from(o))))()
 
 
+def every_choice(frontier):
+    return [*frontier.choices(), *frontier.squeezed]
+
+
 @settings(max_examples=40)
 @given(nets(), st.data())
 def test_predictions_hold(net, data):
@@ -122,7 +126,7 @@ def test_predictions_hold(net, data):
     lives = frontier.lifetimes
     some = data.draw(st.sets(st.sampled_from(lives.values))) if lives.values else set()
     drawn = predict(lives, Marks(lives.unsaved.union(some)))
-    for choice in (drawn, data.draw(st.sampled_from(list(frontier.choices())))):
+    for choice in (drawn, data.draw(st.sampled_from(every_choice(frontier)))):
         planned = te.plan.make_plan(
             made_again(choice.marks.put_on(plan.graph, lives), ANY_CELL), workspace
         )
@@ -149,7 +153,7 @@ def test_predictions_hold_with_formats(net, data):
     stored = frozenset((v, name) for v, name in names.items() if name)
     again = lives.unsaved.difference(v for v, _ in stored).union(some)
     drawn = predict(lives, Marks(again, stored=stored))
-    for choice in (drawn, data.draw(st.sampled_from(list(frontier.choices())))):
+    for choice in (drawn, data.draw(st.sampled_from(every_choice(frontier)))):
         planned = te.plan.make_plan(
             made_again(choice.marks.put_on(plan.graph, lives), ANY_CELL), workspace
         )
@@ -165,9 +169,20 @@ def test_predictions_hold_with_formats(net, data):
 @given(nets(), st.booleans())
 def test_the_bound_is_below_every_choice(net, rounded):
     frontier = with_formats(net, *("float16",) * rounded)[1]
-    for choice in frontier.choices():
+    for choice in every_choice(frontier):
         assert frontier.least_bytes() <= choice.live_bytes
         assert frontier.least_seconds(choice.live_bytes) <= choice.seconds + 1e-15
+
+
+def test_less_than_the_smallest_limit_is_searched_only_when_asked_for():
+    step = Step("lenet", [Default().parts()[1]])
+    frontier = Frontier(step.plan, cost_of(step.plan.graph, {}))
+    limit = frontier.smallest.live_bytes
+    assert min(c.live_bytes for c in frontier.choices()) == limit
+    assert "squeezed" not in vars(frontier)
+    [smaller, *_] = frontier.choices(limit - 1)
+    assert smaller.live_bytes < limit and smaller.seconds >= frontier.smallest.seconds
+    assert smaller == predict(frontier.lifetimes, smaller.marks)
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,8 @@ class Budget(Policy):
         by_default = plan_of(core)
         too_large = [by_default]
         fast = frontier.choices(limit - fixed)
-        for choice in itertools.chain(fast, frontier.proposed[:_SMALLEST]):
+        small = frontier.smallest_choices(limit - fixed)[:_SMALLEST]
+        for choice in itertools.chain(fast, small):
             if by_default.peak_bytes <= limit and default.seconds <= choice.seconds:
                 return graph
             fitting = choice.marks.put_on(bare, lives)

@@ -10,6 +10,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -20,6 +21,7 @@ from .course import Choice, Course, Marks, predict, simulate
 from .formats import Format
 from .lifetimes import Lifetimes
 from .recursion import Recursion
+from .squeeze import squeezed
 
 __all__ = ["Frontier"]
 
@@ -30,6 +32,8 @@ _STEP, _REACH = 1.01, 1.25
 _MANY = 64
 #: How large a choice may be to be made to fit, in how many steps, and values that each step tries.
 _FROM, _PATIENCE, _TRIALS = (1.04, 1.1), 24, 4
+#: Proposals from which even smaller choices are searched.
+_STARTS = 8
 #: Moments that a bound looks at.
 _MOMENTS = 64
 
@@ -98,6 +102,9 @@ class Frontier:
         They are improved when it is their turn. None can be faster than what is proposed for
         `_REACH` times its limit, which says when that is.
         """
+        if live_bytes < self.smallest.live_bytes:
+            yield from (c for c in reversed(self.squeezed) if c.live_bytes <= live_bytes)
+            return
         limits = [float(self.smallest.live_bytes)]
         while limits[-1] * self.step <= min(self.proposed[-1].live_bytes, live_bytes):
             limits.append(limits[-1] * self.step)
@@ -120,6 +127,24 @@ class Frontier:
                     self._best[next_best] = self._improved(start, next_best, seconds)
                 choice = self._best[next_best]
                 heapq.heappush(waiting, (choice.seconds, next(turn), choice))
+
+    @cached_property
+    def squeezed(self) -> list[Choice]:
+        """Choices for less than the smallest limit, the smallest first.
+
+        They are searched when they are first asked for, so none may be faster than what that limit
+        has: for more bytes it would not be known.
+        """
+        limit, least = self.smallest.live_bytes, self.smallest.seconds
+        starts = self.proposed[:_STARTS]
+        found = squeezed(self.lifetimes, starts, self._freeing_moves, limit)
+        smaller = _undominated([c for c in found if c.seconds >= least])
+        return _undominated([self._improved(c, c.live_bytes, least) for c in smaller])
+
+    def smallest_choices(self, live_bytes: float) -> list[Choice]:
+        """All that can be told for a limit without improving it, the smallest first."""
+        small = self.squeezed if live_bytes < self.smallest.live_bytes else []
+        return [*small, *self.proposed]
 
     def _start(self, limit: float) -> Choice:
         """The fastest below a limit: what was proposed, or what was for more, made to fit."""
