@@ -2,6 +2,8 @@
 #include "sparse_index.h"
 #include "sparse_scatter.h"
 
+enum { WORTH_TILES = 4 }; /* from which on it pays to look columns up once for all tiles */
+
 /* Where things lie in the workspace, from its begin on; a layer as it lies has no turned columns. */
 typedef struct {
     int64_t found, units, counts, turned, values, columns, workers, bytes;
@@ -16,7 +18,7 @@ static int64_t place(int64_t *end, int64_t count, size_t size)
 
 static workspace_layout lay_out(const tge_sparse_conv2d_params *p, const sparse_cut *cut, int transposed, int64_t threads)
 {
-    const int64_t room = transposed ? turned_room(p) : 0, lists = cut->parts * cut->blocks;
+    const int64_t room = nonzero_room(p), lists = cut->parts * cut->blocks;
     workspace_layout at;
     int64_t end = 0;
     place(&end, lists * cut->part, sizeof(stretch));
@@ -24,7 +26,7 @@ static workspace_layout lay_out(const tge_sparse_conv2d_params *p, const sparse_
     at.units = place(&end, cut->columns, sizeof(int32_t));
     at.counts = place(&end, transposed ? p->conv.c : 0, sizeof(int32_t));
     at.turned = place(&end, transposed ? row_width(&p->conv) : 0, sizeof(turned_column));
-    at.values = place(&end, room, sizeof(float));
+    at.values = place(&end, transposed ? room : 0, sizeof(float));
     at.columns = place(&end, room, sizeof(uint16_t));
     at.workers = place(&end, workers_used(cut->chunks, threads) * cut->floats, sizeof(float));
     at.bytes = end;
@@ -41,19 +43,26 @@ static void sparse_correlate(correlation *c, void *const *operand, const tge_spa
 {
     c->out = operand[0];
     c->source = operand[1];
-    sparse_layer layer = sparse_layer_of(p, operand[3], operand[4]);
-    sparse_job job = {.p = c, .cut = cut_sparse(c), .gaps = gaps ? &p->conv : NULL, .index = {.values = operand[2], .columns = layer.columns}};
+    const sparse_layer layer = sparse_layer_of(p, operand[3], operand[4]);
+    const int32_t *rows = layer.rows;
+    sparse_job job = {.p = c, .cut = cut_sparse(c), .gaps = gaps ? &p->conv : NULL};
     char *workspace = operand[5];
     const workspace_layout at = lay_out(p, &job.cut, transposed, 1);
     int32_t *units = (int32_t *)(workspace + at.units);
-    find_units(units, c, &job.cut);
+    job.index.looked_up = !find_units(units, c, &job.cut);
     job.workspace = (float *)(workspace + at.workers);
     job.index.stretches = (stretch *)workspace;
     job.index.found = (int32_t *)(workspace + at.found);
     job.index.units = units;
 
-    index_job index = {.layer = &layer, .p = c, .cut = &job.cut, .index = &job.index, .values = operand[2]};
+    index_job index = {.layer = &layer, .p = c, .cut = &job.cut, .index = &job.index, .columns = (uint16_t *)(workspace + at.columns)};
     if (!transposed) {
+        if (rows[p->conv.k * p->segments] - rows[0] > nonzero_room(p) || job.cut.tiles < WORTH_TILES)
+            job.index.looked_up = 1;
+        if (job.index.looked_up)
+            index.columns = NULL;
+        job.index.values = (const float *)operand[2] + rows[0];
+        job.index.columns = index.columns ? index.columns : layer.columns + rows[0];
         index_layer(&index);
         tge_parallel(job.cut.chunks, sparse_chunk, &job);
         return;
@@ -61,13 +70,14 @@ static void sparse_correlate(correlation *c, void *const *operand, const tge_spa
     int32_t *counts = (int32_t *)(workspace + at.counts);
     turned_column *turned = (turned_column *)(workspace + at.turned);
     index.turned = turned;
+    index.values = operand[2];
     job.index.values = index.turned_values = (float *)(workspace + at.values);
-    job.index.columns = index.turned_columns = (uint16_t *)(workspace + at.columns);
+    job.index.columns = index.columns;
     const int counted = count_channels(counts, &layer);
     const int64_t channels = c->outputs;
     const sparse_cut all = job.cut;
     for (int64_t first = 0, end; first < channels; first = end) {
-        end = counted ? channels_end(counts, first, channels, turned_room(p)) : channels;
+        end = counted ? channels_end(counts, first, channels, nonzero_room(p)) : channels;
         c->outputs = end - first;
         job.cut = cut_fewer(all, c->outputs);
         index.first = first;

@@ -14,12 +14,12 @@ typedef struct {
     const correlation *p;
     const sparse_cut *cut;
     sparse_index *index;
+    uint16_t *columns; /* to be made, but for a layer as it lies whose columns are to be looked up */
     /* of a transposition, of the outputs from `first` on: */
     int64_t first;
     const turned_column *turned;
     const float *values;
     float *turned_values;
-    uint16_t *turned_columns;
 } index_job;
 
 static inline stretch *stretch_of(const index_job *job, int64_t block, int64_t output)
@@ -51,13 +51,18 @@ static void cut_rows_chunk(void *context, int64_t chunk)
     const index_job *job = context;
     const sparse_cut *cut = job->cut;
     const uint16_t *columns = job->layer->columns;
+    const int32_t *units = job->index->units;
+    const int64_t first = job->layer->rows[0];
+    uint16_t *made = job->columns;
     for (int64_t k = chunk * INDEX_ROWS; k < min_i64((chunk + 1) * INDEX_ROWS, job->p->outputs); k++) {
         const int32_t *rows = job->layer->rows + k * job->layer->p->segments;
         for (int64_t block = 0, at = rows[0]; block < cut->blocks; block++) {
             int64_t segment = block / cut->segment_blocks, begin = at, end = block_end(cut, block) - segment * SEGMENT;
             while (at < rows[segment + 1] && columns[at] < end)
                 at++;
-            *stretch_of(job, block, k) = (stretch){(int32_t)(k % cut->part), (int32_t)begin, (int32_t)(at - begin)};
+            for (int64_t i = begin; i < at && made; i++)
+                made[i - first] = (uint16_t)units[segment * SEGMENT + columns[i]];
+            *stretch_of(job, block, k) = (stretch){(int32_t)(k % cut->part), (int32_t)(begin - first), (int32_t)(at - begin)};
         }
     }
 }
@@ -106,7 +111,7 @@ ALWAYS_INLINE void turn_block(const index_job *job, int64_t block, int put)
                 stretch *s = stretches + to.stretch;
                 if (put) {
                     job->turned_values[s->begin] = job->values[at];
-                    job->turned_columns[s->begin++] = (uint16_t)column;
+                    job->columns[s->begin++] = (uint16_t)(job->index->looked_up ? column : job->index->units[column]);
                 } else
                     s->count++;
             }
@@ -151,8 +156,8 @@ static void index_transposition(const index_job *job)
 
 enum { LEAST_ROOM = 1 << 14 };
 
-/* Non-zeros whose transposition the workspace holds: what the layer was made with, and what one channel may have. */
-static int64_t turned_room(const tge_sparse_conv2d_params *p)
+/* Non-zeros that the workspace has room for: what the layer was made with, and what one channel may have. */
+static int64_t nonzero_room(const tge_sparse_conv2d_params *p)
 {
     const int64_t channel = p->conv.k * p->conv.r * p->conv.s, most = min_i64(p->capacity, p->conv.c * channel);
     return min_i64(most, max_i64(max_i64(p->nonzeros, channel), LEAST_ROOM));
@@ -163,7 +168,7 @@ static int count_channels(int32_t *counts, const sparse_layer *layer)
 {
     const tge_conv2d_params *p = &layer->p->conv;
     const int64_t segments = layer->p->segments, taps = p->r * p->s;
-    if (layer->rows[p->k * segments] - layer->rows[0] <= turned_room(layer->p))
+    if (layer->rows[p->k * segments] - layer->rows[0] <= nonzero_room(layer->p))
         return 0;
     memset(counts, 0, sizeof(int32_t) * (size_t)p->c);
     for (int64_t row = 0; row < p->k * segments; row++)

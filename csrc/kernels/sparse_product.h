@@ -1,7 +1,7 @@
 /* A correlation whose weights are compressed rows: each non-zero adds a multiple of a stretch of a panel to the sums of its output.
  *
  * A row of the grid goes through all samples, point after point. A tile is a few rows of the grid by some lanes of each, whole units of 16:
- * up to 128 grid points. The panel holds what a tile reads of some channels, [channel][tap of a row][row][lane], with the stride, padding
+ * up to 128 grid points, or 80. The panel holds what a tile reads of some channels, [channel][tap of a row][row][lane], with the stride, padding
  * and shift of the tap along a row taken out. So all that a non-zero reads is one aligned stretch of the panel, and the taps along a column
  * share their rows. Columns of the weights come in blocks whose panel about fits the first cache; between blocks the sums wait in a buffer.
  * Planes of whole units under a 1 x 1 window want no panel: they are read, and with the last block written, where they lie.
@@ -15,7 +15,8 @@
 
 enum {
     UNIT = 16,               /* floats; the same for all instruction sets, as workspaces are */
-    TILE_UNITS = 8,
+    TILE_UNITS = 8,          /* at most: as many where rows of a tile share what a window reads, else fewer, and longer blocks */
+    LONE_TILE_UNITS = 5,
     PANEL_UNITS = 40 * 1024 / (4 * UNIT),
     CACHE_SETS = 64,         /* of lines in the first cache */
 };
@@ -48,8 +49,9 @@ static sparse_cut cut_sparse(const correlation *p)
     sparse_cut cut;
     int64_t taps = max_i64(tap_count(&p->window), 1);
     cut.lanes = p->window.n * p->window.w.grid;
-    cut.rows = even_block(h->grid, TILE_UNITS, 1);
-    cut.width = even_block(cut.lanes, TILE_UNITS / cut.rows * UNIT, UNIT);
+    const int64_t units = h->extra > 0 || lies_in_units(p) ? TILE_UNITS : LONE_TILE_UNITS;
+    cut.rows = even_block(h->grid, units, 1);
+    cut.width = even_block(cut.lanes, units / cut.rows * UNIT, UNIT);
     cut.lane_tiles = ceil_div(cut.lanes, cut.width);
     cut.row_tiles = ceil_div(h->grid, cut.rows);
     cut.tiles = cut.lane_tiles * cut.row_tiles;
@@ -101,14 +103,17 @@ static inline int64_t block_end(const sparse_cut *cut, int64_t block)
 /* Where the non-zeros are: list part * blocks + block has found[list] stretches from list * part on. */
 typedef struct {
     const float *values;
-    const uint16_t *columns; /* less those of segments before */
+    const uint16_t *columns; /* less those of segments before; or right away where the panel of its block has each */
     const int32_t *units;    /* of each column: where the panel of its block has it */
+    int looked_up;           /* columns are to be looked up in units */
     stretch *stretches;
     int32_t *found;
 } sparse_index;
 
-static void find_units(int32_t *units, const correlation *p, const sparse_cut *cut)
+/* Returns whether all of them fit in 16 bits. */
+static int find_units(int32_t *units, const correlation *p, const sparse_cut *cut)
 {
+    int32_t most = 0;
     const axis *h = &p->window.h;
     const int64_t taps = tap_count(&p->window), w_taps = p->window.w.taps, in_place = lies_in_units(p);
     for (int64_t block = 0; block < cut->blocks; block++) {
@@ -120,7 +125,10 @@ static void find_units(int32_t *units, const correlation *p, const sparse_cut *c
             units[column] = (int32_t)(line * cut->line_units + i % h->period * cut->slot_units
                                        + i / h->period * h->shift * (cut->width / UNIT));
         }
+        for (int64_t column = start; column < end; column++)
+            most = units[column] > most ? units[column] : most;
     }
+    return most <= UINT16_MAX;
 }
 
 /* ---- the panel ---- */
@@ -295,14 +303,14 @@ typedef struct {
     const stretch *first, *end;
     const float *values;
     const uint16_t *columns;
-    const int32_t *units;
+    const int32_t *units;        /* NULL: columns are units */
     const float *panel, *before; /* sums of the blocks before, NULL in the first one */
     float *sums;
     int64_t before_pitch, pitch;
 } block_product;
 
 /* `count` units of all sums of a part, over one block. */
-ALWAYS_INLINE void add_units(int count, const block_product *b)
+ALWAYS_INLINE void add_units(int count, int looked_up, const block_product *b)
 {
     enum { VECTORS = UNIT / VL };
     const float *values = b->values, *panel = b->panel;
@@ -315,7 +323,7 @@ ALWAYS_INLINE void add_units(int count, const block_product *b)
         _Pragma("GCC unroll 16") for (int v = 0; v < count * VECTORS; v++) sum[v] = begin ? vload(begin + v * VL) : (vf){0};
         for (int64_t at = s->begin, end = s->begin + s->count; at < end; at++) {
             const vf value = vsplat(values[at]);
-            const float *from = panel + (int64_t)units[columns[at]] * UNIT;
+            const float *from = panel + (int64_t)(looked_up ? units[columns[at]] : columns[at]) * UNIT;
             _Pragma("GCC unroll 16") for (int v = 0; v < count * VECTORS; v++) sum[v] = vfma(value, vload(from + v * VL), sum[v]);
         }
         _Pragma("GCC unroll 16") for (int v = 0; v < count * VECTORS; v++) vstore(to + v * VL, sum[v]);
@@ -323,7 +331,7 @@ ALWAYS_INLINE void add_units(int count, const block_product *b)
 }
 
 /* As many units at a time as the registers hold. */
-static void add_block(block_product b, int64_t units)
+ALWAYS_INLINE void add_all_units(block_product b, int64_t units, int looked_up)
 {
 #if defined(TGE_AVX512)
     enum { MOST = 8 };
@@ -334,19 +342,27 @@ static void add_block(block_product b, int64_t units)
 #endif
     for (; units > 0; units -= MOST, b.panel += MOST * UNIT, b.sums += MOST * UNIT, b.before += b.before ? MOST * UNIT : 0)
         switch (min_i64(units, MOST)) {
-        case 1: add_units(1, &b); break;
-        case 2: add_units(2, &b); break;
+        case 1: add_units(1, looked_up, &b); break;
+        case 2: add_units(2, looked_up, &b); break;
 #if defined(TGE_AVX512) || defined(TGE_AVX2) || defined(TGE_NEON)
-        case 3: add_units(3, &b); break;
-        case 4: add_units(4, &b); break;
+        case 3: add_units(3, looked_up, &b); break;
+        case 4: add_units(4, looked_up, &b); break;
 #endif
 #if defined(TGE_AVX512)
-        case 5: add_units(5, &b); break;
-        case 6: add_units(6, &b); break;
-        case 7: add_units(7, &b); break;
-        case 8: add_units(8, &b); break;
+        case 5: add_units(5, looked_up, &b); break;
+        case 6: add_units(6, looked_up, &b); break;
+        case 7: add_units(7, looked_up, &b); break;
+        case 8: add_units(8, looked_up, &b); break;
 #endif
         }
+}
+
+static void add_block(block_product b, int64_t units)
+{
+    if (b.units)
+        add_all_units(b, units, 1);
+    else
+        add_all_units(b, units, 0);
 }
 
 /* `count` pieces of sums of n lanes. */
@@ -456,7 +472,8 @@ static void sparse_item(const sparse_job *job, int64_t item, float *panel)
         }
         const stretch *first = job->index.stretches + list * cut->part;
         block_product b = {.first = first, .end = first + job->index.found[list], .values = job->index.values,
-                           .columns = job->index.columns, .units = job->index.units + start / SEGMENT * SEGMENT,
+                           .columns = job->index.columns,
+                           .units = job->index.looked_up ? job->index.units + start / SEGMENT * SEGMENT : NULL,
                            .panel = panel, .before = block > 0 ? sums : NULL, .before_pitch = pitch, .sums = sums, .pitch = pitch};
         if (in_place)
             add_in_place(b, p, &t, start, sums, block == cut->blocks - 1 ? out : NULL, pitch);
