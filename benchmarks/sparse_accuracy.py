@@ -1,8 +1,8 @@
 """How well networks with sparse weights learn: dense, static, and moved while they train.
 
 A line of JSON a run: the same images in the same order for all of one seed, equal epochs, a rate
-that falls to 0. Weights of the default layers are sparse, at the same density everywhere; they move
-in the first three quarters of the run.
+that falls to 0. Weights of the default layers are sparse, at the same density everywhere unless
+told otherwise; they move in the first three quarters of the run.
 """
 
 import argparse
@@ -25,9 +25,12 @@ def trained(
     seed: int,
     epochs: int,
     batch: int,
+    distribution: str,
 ) -> dict:
     """Train to the end; gives what came of it."""
-    training = Training(model, data, RATE * batch, seed, sparsity=sparsity)
+    training = Training(
+        model, data, RATE * batch, seed, sparsity=sparsity, distribution=distribution
+    )
     steps = epochs * te.data.batch_count(len(data.train), batch, drop_last=True)
     dynamic = None
     if training.pool is not None and moving != STATIC:
@@ -39,6 +42,7 @@ def trained(
         "data": data.name,
         "sparsity": sparsity,
         "moving": moving if sparsity else "dense",
+        "distribution": distribution if sparsity else "",
         "seed": seed,
         "epochs": epochs,
         "batch": batch,
@@ -64,6 +68,7 @@ def main() -> None:
         default=[STATIC, "set", "algorithm1", "rigl"],
         choices=[STATIC, *SPARSE_TRAINING],
     )
+    parser.add_argument("--distribution", default="uniform", choices=["uniform", "erk"])
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     te.set_threads(args.threads)
@@ -71,7 +76,8 @@ def main() -> None:
     for seed in args.seeds:
         for sparsity in args.sparsities:
             for moving in args.moving if sparsity else [STATIC]:
-                run = trained(args.model, data, sparsity, moving, seed, args.epochs, args.batch)
+                how = args.epochs, args.batch, args.distribution
+                run = trained(args.model, data, sparsity, moving, seed, *how)
                 print(json.dumps(run), flush=True)
 
 

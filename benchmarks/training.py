@@ -50,6 +50,8 @@ class Training:
     policies : sequence of Policy, optional
     sparsity : float
         Share of the weights that are zeros and not stored.
+    distribution : str
+        Of the non-zeros over the layers, as `sparsify` takes it.
     """
 
     def __init__(
@@ -60,11 +62,14 @@ class Training:
         seed: int = 0,
         policies: Sequence[Policy] | None = None,
         sparsity: float = 0.0,
+        distribution: str = "uniform",
     ) -> None:
         te.manual_seed(seed)
         build = getattr(te.models, model)
         self.model = build(num_classes=data.num_classes, in_channels=data.image_shape[0])
-        self.pool = te.sparse.sparsify(self.model, sparsity) if sparsity else None
+        self.pool = None
+        if sparsity:
+            self.pool = te.sparse.sparsify(self.model, sparsity, distribution)
         self.optimizer = te.optim.SGD(
             self.model.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4
         )
