@@ -1,9 +1,10 @@
-"""Convolutions with sparse weights beside our dense ones, and beside PyTorch's.
+"""Convolutions and whole steps with sparse weights beside our dense ones, and beside PyTorch's.
 
 ``layers`` times the three products of each layer, sparse and dense in turns, and prints medians and
 how many times faster the sparse ones are. ``against-torch`` times the convolutions of ResNet-18,
 forward and backward, in turns with PyTorch's dense ones on one thread, and prints the speed-up that
-SparseProp (Nikdan et al., ICML 2023) published for each beside ours.
+SparseProp (Nikdan et al., ICML 2023) published for each beside ours. ``steps`` times whole training
+steps by the default policies, with dense and with sparse weights in turns.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+import tinygrad_edge as te
 from tinygrad_edge.dtypes import of_array
 from tinygrad_edge.graph import emit, new_input
 from tinygrad_edge.op import OPS, TensorType
@@ -224,6 +226,46 @@ def against_torch(options: argparse.Namespace) -> None:
         )
 
 
+#: Models, with the batch of a step on images of 224 by 224.
+STEPS = {"mobilenet_v1": 16, "resnet50": 8}
+
+
+def steps(options: argparse.Namespace) -> None:
+    """Print whole steps, SGD with momentum."""
+    rng = np.random.default_rng(0)
+    for name, batch in STEPS.items():
+        images = rng.standard_normal((batch, 3, 224, 224)).astype(np.float32)
+        labels = np.arange(batch, dtype=np.int32)
+        taken: dict[float, list[float]] = {s: [] for s in (0.0, *options.sparsity)}
+        made = {sparsity: training_step(name, sparsity) for sparsity in taken}
+        for _ in range(options.repeat + 1):
+            for sparsity, step in made.items():
+                start = time.perf_counter()
+                step(images, labels).item()
+                taken[sparsity].append(time.perf_counter() - start)
+        dense, *sparse = (statistics.median(times[1:]) for times in taken.values())
+        print(f"{batch} of {name}: dense {dense * 1e3:.0f} ms", end="")
+        for sparsity, seconds in zip(options.sparsity, sparse, strict=True):
+            print(f", {sparsity:.0%} zeros {seconds * 1e3:.0f} ms {dense / seconds:.2f}x", end="")
+        print(flush=True)
+
+
+def training_step(name: str, sparsity: float) -> te.CompiledStep:
+    """A step of a model with so many zeros."""
+    model = te.models.build(name, num_classes=1000, in_channels=3)
+    optimizer = te.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    if sparsity:
+        te.sparse.sparsify(model, sparsity, optimizer=optimizer)
+
+    @te.compile
+    def step(images, labels):
+        loss = te.functional.cross_entropy(model(images), labels)
+        optimizer.minimize(loss)
+        return loss
+
+    return step
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -231,11 +273,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, run, sparsity, threads in (
         ("layers", layers, [0.8, 0.9, 0.95], 2),
         ("against-torch", against_torch, [0.95], 1),
+        ("steps", steps, [0.8, 0.9], 2),
     ):
         command = commands.add_parser(name)
         command.set_defaults(run=run)
         command.add_argument("--sparsity", type=float, nargs="+", default=sparsity)
         command.add_argument("--threads", type=int, default=threads)
+        if run is steps:
+            command.add_argument("--repeat", type=int, default=6, help="timed steps of each")
+            continue
         command.add_argument("--seconds", type=float, default=1.0, help="for each comparison")
         if run is layers:
             command.add_argument("--layer", default="", help="only those whose name has this")
