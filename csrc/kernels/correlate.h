@@ -40,7 +40,8 @@ static depthwise_walk make_depthwise(void *const *operand, const tge_conv2d_para
                         .x_n_stride = backward ? p->y_n_stride : p->x_n_stride, .x_c_stride = backward ? p->y_c_stride : p->x_c_stride,
                         .x_floats = p->h * p->w, .planes = p->n * channels, .planes_in_chunk = planes_in_chunk(p), .channels = channels,
                         .channel_major = p->x_c_stride > p->x_n_stride};
-    w.copies = operand[0] == operand[1] ? operand[3] : NULL;
+    /* An image of no bytes may lie anywhere. */
+    w.copies = fits_in_place(p) && operand[0] == operand[1] ? operand[3] : NULL;
     const int64_t steps = p->stride_h * p->stride_w * p->dilation_h * p->dilation_w;
     w.is_5x5 = steps == 1 && p->r == 5 && p->s == 5;
     return w;
