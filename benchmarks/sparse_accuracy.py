@@ -11,9 +11,10 @@ import json
 from training import Training, endless
 
 import tinygrad_edge as te
-from tinygrad_edge.cli.recipes import SPARSE_TRAINING
+from tinygrad_edge.cli.recipes import OPTIMIZERS, SPARSE_TRAINING
 
-RATE = 0.02 / 32  # of one sample
+#: The batch that rates are meant for: with SGD they grow with it.
+USUAL_BATCH = 32
 STATIC = "static"
 
 
@@ -26,10 +27,18 @@ def trained(
     epochs: int,
     batch: int,
     distribution: str,
+    optimizer: str,
 ) -> dict:
     """Train to the end; gives what came of it."""
+    rate = OPTIMIZERS[optimizer].lr * (batch / USUAL_BATCH if optimizer == "sgd" else 1)
     training = Training(
-        model, data, RATE * batch, seed, sparsity=sparsity, distribution=distribution
+        model,
+        data,
+        rate,
+        seed,
+        sparsity=sparsity,
+        distribution=distribution,
+        optimizer=optimizer,
     )
     steps = epochs * te.data.batch_count(len(data.train), batch, drop_last=True)
     dynamic = None
@@ -46,6 +55,7 @@ def trained(
         "seed": seed,
         "epochs": epochs,
         "batch": batch,
+        "optimizer": optimizer,
         "accuracy": round(training.accuracy(data.test), 2),
         "loss": round(end.loss, 4),
         "peak_bytes": end.peak_bytes,
@@ -69,6 +79,7 @@ def main() -> None:
         choices=[STATIC, *SPARSE_TRAINING],
     )
     parser.add_argument("--distribution", default="uniform", choices=["uniform", "erk"])
+    parser.add_argument("--optimizer", default="sgd", choices=["sgd", "adam"])
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     te.set_threads(args.threads)
@@ -76,7 +87,7 @@ def main() -> None:
     for seed in args.seeds:
         for sparsity in args.sparsities:
             for moving in args.moving if sparsity else [STATIC]:
-                how = args.epochs, args.batch, args.distribution
+                how = args.epochs, args.batch, args.distribution, args.optimizer
                 run = trained(args.model, data, sparsity, moving, seed, *how)
                 print(json.dumps(run), flush=True)
 

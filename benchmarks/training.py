@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 import tinygrad_edge as te
+from tinygrad_edge.cli.recipes import OPTIMIZERS
 from tinygrad_edge.policy import Policy
 
 WARMUP = 0.05
@@ -45,13 +46,15 @@ class Training:
     data : Dataset
         That the model is made for.
     rate : float
-        Of stochastic gradient descent with Nesterov's momentum, at its highest.
+        At its highest.
     seed : int
     policies : sequence of Policy, optional
     sparsity : float
         Share of the weights that are zeros and not stored.
     distribution : str
         Of the non-zeros over the layers, as `sparsify` takes it.
+    optimizer : str
+        As the command line takes it.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Training:
         policies: Sequence[Policy] | None = None,
         sparsity: float = 0.0,
         distribution: str = "uniform",
+        optimizer: str = "sgd",
     ) -> None:
         te.manual_seed(seed)
         build = getattr(te.models, model)
@@ -70,9 +74,7 @@ class Training:
         self.pool = None
         if sparsity:
             self.pool = te.sparse.sparsify(self.model, sparsity, distribution)
-        self.optimizer = te.optim.SGD(
-            self.model.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4
-        )
+        self.optimizer = OPTIMIZERS[optimizer](self.model.parameters(), lr=rate)
         self.step = te.compile(self._step, policies=policies)
         self.classes = te.compile(lambda x: self.model(x))
 
