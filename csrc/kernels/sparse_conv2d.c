@@ -27,7 +27,7 @@ static workspace_layout lay_out(const tge_sparse_conv2d_params *p, const sparse_
     at.counts = place(&end, transposed ? p->conv.c : 0, sizeof(int32_t));
     at.turned = place(&end, transposed ? row_width(&p->conv) : 0, sizeof(turned_column));
     at.values = place(&end, transposed ? room : 0, sizeof(float));
-    at.columns = place(&end, room, sizeof(uint16_t));
+    at.columns = place(&end, transposed || cut->tiles >= WORTH_TILES ? room : 0, sizeof(uint16_t));
     at.workers = place(&end, workers_used(cut->chunks, threads) * cut->floats, sizeof(float));
     at.bytes = end;
     return at;
@@ -39,53 +39,65 @@ static int64_t sparse_workspace(const tge_sparse_conv2d_params *p, const correla
     return lay_out(p, &cut, transposed, threads).bytes;
 }
 
+static void correlate_as_it_lies(sparse_job *job, index_job *index, const float *values)
+{
+    const tge_sparse_conv2d_params *p = index->layer->p;
+    const int32_t *rows = index->layer->rows;
+    const int32_t first = rows[0], nonzeros = rows[p->conv.k * p->segments] - first;
+    if (nonzeros > nonzero_room(p) || job->cut.tiles < WORTH_TILES)
+        job->index.looked_up = 1;
+    if (job->index.looked_up)
+        index->columns = NULL;
+    job->index.values = values + first;
+    job->index.columns = index->columns ? index->columns : index->layer->columns + first;
+    index_layer(index);
+    tge_parallel(job->cut.chunks, sparse_chunk, job);
+}
+
+/* As many channels at a time as there is room for. */
+static void correlate_transposed(sparse_job *job, index_job *index, correlation *c, int32_t *counts, turned_column *turned)
+{
+    const tge_sparse_conv2d_params *p = index->layer->p;
+    const int counted = count_channels(counts, index->layer);
+    const int64_t channels = c->outputs;
+    const sparse_cut all = job->cut;
+    index->turned = turned;
+    for (int64_t first = 0, end; first < channels; first = end) {
+        end = counted ? channels_end(counts, first, channels, nonzero_room(p)) : channels;
+        c->outputs = end - first;
+        job->cut = cut_fewer(all, c->outputs);
+        index->first = first;
+        turn_columns(turned, index, &p->conv);
+        index_transposition(index);
+        tge_parallel(job->cut.chunks, sparse_chunk, job);
+        c->out += c->outputs * c->out_c;
+    }
+}
+
 static void sparse_correlate(correlation *c, void *const *operand, const tge_sparse_conv2d_params *p, int transposed, int gaps)
 {
     c->out = operand[0];
     c->source = operand[1];
     const sparse_layer layer = sparse_layer_of(p, operand[3], operand[4]);
-    const int32_t *rows = layer.rows;
     sparse_job job = {.p = c, .cut = cut_sparse(c), .gaps = gaps ? &p->conv : NULL};
     char *workspace = operand[5];
     const workspace_layout at = lay_out(p, &job.cut, transposed, 1);
     int32_t *units = (int32_t *)(workspace + at.units);
-    job.index.looked_up = !find_units(units, c, &job.cut);
     job.workspace = (float *)(workspace + at.workers);
     job.index.stretches = (stretch *)workspace;
     job.index.found = (int32_t *)(workspace + at.found);
+    job.index.looked_up = !find_units(units, c, &job.cut);
     job.index.units = units;
 
     index_job index = {.layer = &layer, .p = c, .cut = &job.cut, .index = &job.index, .columns = (uint16_t *)(workspace + at.columns)};
     if (!transposed) {
-        if (rows[p->conv.k * p->segments] - rows[0] > nonzero_room(p) || job.cut.tiles < WORTH_TILES)
-            job.index.looked_up = 1;
-        if (job.index.looked_up)
-            index.columns = NULL;
-        job.index.values = (const float *)operand[2] + rows[0];
-        job.index.columns = index.columns ? index.columns : layer.columns + rows[0];
-        index_layer(&index);
-        tge_parallel(job.cut.chunks, sparse_chunk, &job);
+        correlate_as_it_lies(&job, &index, operand[2]);
         return;
     }
-    int32_t *counts = (int32_t *)(workspace + at.counts);
-    turned_column *turned = (turned_column *)(workspace + at.turned);
-    index.turned = turned;
     index.values = operand[2];
     job.index.values = index.turned_values = (float *)(workspace + at.values);
     job.index.columns = index.columns;
-    const int counted = count_channels(counts, &layer);
-    const int64_t channels = c->outputs;
-    const sparse_cut all = job.cut;
-    for (int64_t first = 0, end; first < channels; first = end) {
-        end = counted ? channels_end(counts, first, channels, nonzero_room(p)) : channels;
-        c->outputs = end - first;
-        job.cut = cut_fewer(all, c->outputs);
-        index.first = first;
-        turn_columns(turned, &index, &p->conv);
-        index_transposition(&index);
-        tge_parallel(job.cut.chunks, sparse_chunk, &job);
-        c->out += c->outputs * c->out_c;
-    }
+    correlate_transposed(&job, &index, c, (int32_t *)(workspace + at.counts), (turned_column *)(workspace + at.turned));
 }
 
 static int64_t sparse_conv2d_f32(void *const *operand, const void *params)
