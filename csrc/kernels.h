@@ -135,7 +135,8 @@ typedef struct {
  * conv2d_backward_data_f32:    gx; gy, w, workspace       (gx is overwritten)
  * conv2d_backward_weights_f32: gw; x, gy, workspace       (gw is overwritten)
  * depthwise_conv2d_f32, depthwise_conv2d_backward_data_f32, depthwise_conv2d_backward_weights_f32: the same operands, with groups == C and
- * K a multiple of C; images of one shape may share memory in the first two, and the third takes no workspace. x_* strides address x and gx, y_* address y and gy. */
+ * K a multiple of C; images of one shape may share memory in the first two, and the third takes no workspace. x_* strides address x and gx,
+ * y_* address y and gy. */
 typedef struct {
     int64_t n, c, h, w;
     int64_t k, r, s;

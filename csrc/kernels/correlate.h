@@ -53,10 +53,17 @@ static int64_t run_depthwise(depthwise_walk *w, void (*chunk)(void *, int64_t))
     return 0;
 }
 
+static inline const float *plane_of_x(const depthwise_walk *w, int64_t sample, int64_t channel)
+{
+    return w->x + sample * w->x_n_stride + channel * w->x_c_stride;
+}
+
+static inline float *copied_plane(const depthwise_walk *w) { return w->copies + tge_worker() * w->x_floats; }
+
 /* The plane to read, be it a copy. */
 static inline const float *plane_read(const depthwise_walk *w, int64_t sample, int64_t channel)
 {
-    return w->copies ? w->copies + tge_worker() * w->x_floats : w->x + sample * w->x_n_stride + channel * w->x_c_stride;
+    return w->copies ? copied_plane(w) : plane_of_x(w, sample, channel);
 }
 
 /* Planes in the order of memory. */
@@ -66,8 +73,7 @@ ALWAYS_INLINE void each_plane_of_images(const depthwise_walk *w, int64_t chunk, 
     for (int64_t i = chunk * w->planes_in_chunk; i < last; i++) {
         const int64_t sample = w->channel_major ? i % w->p->n : i / w->channels, channel = w->channel_major ? i / w->p->n : i % w->channels;
         if (w->copies)
-            memcpy(w->copies + tge_worker() * w->x_floats, w->x + sample * w->x_n_stride + channel * w->x_c_stride,
-                   sizeof(float) * (size_t)w->x_floats);
+            memcpy(copied_plane(w), plane_of_x(w, sample, channel), sizeof(float) * (size_t)w->x_floats);
         plane(w, sample, channel);
     }
 }

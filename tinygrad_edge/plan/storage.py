@@ -258,8 +258,8 @@ class _Store:
         return self._in_place(node, new.index, old)
 
     def _in_place(self, node: Node, index: int, old: Value) -> bool:
-        own = [i for i, v in enumerate(node.inputs) if self.lives.root[v] is old]
-        return old.nbytes == node.outputs[index].nbytes and set(own) <= set(node.overwrites(index))
+        own = {i for i, v in enumerate(node.inputs) if self.lives.root[v] is old}
+        return old.nbytes == node.outputs[index].nbytes and own.issubset(node.overwrites(index))
 
     # ---- the arena ----
 
