@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from training import training_step
 
 import tinygrad_edge as te
 from tinygrad_edge.dtypes import of_array
@@ -237,7 +238,7 @@ def steps(options: argparse.Namespace) -> None:
         images = rng.standard_normal((batch, 3, 224, 224)).astype(np.float32)
         labels = np.arange(batch, dtype=np.int32)
         taken: dict[float, list[float]] = {s: [] for s in (0.0, *options.sparsity)}
-        made = {sparsity: training_step(name, sparsity) for sparsity in taken}
+        made = {sparsity: step_of(name, sparsity) for sparsity in taken}
         for _ in range(options.repeat + 1):
             for sparsity, step in made.items():
                 start = time.perf_counter()
@@ -250,20 +251,13 @@ def steps(options: argparse.Namespace) -> None:
         print(flush=True)
 
 
-def training_step(name: str, sparsity: float) -> te.CompiledStep:
+def step_of(name: str, sparsity: float) -> te.CompiledStep:
     """A step of a model with so many zeros."""
     model = te.models.build(name, num_classes=1000, in_channels=3)
     optimizer = te.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     if sparsity:
         te.sparse.sparsify(model, sparsity, optimizer=optimizer)
-
-    @te.compile
-    def step(images, labels):
-        loss = te.functional.cross_entropy(model(images), labels)
-        optimizer.minimize(loss)
-        return loss
-
-    return step
+    return training_step(model, optimizer)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

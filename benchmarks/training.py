@@ -29,6 +29,20 @@ def endless(
         )
 
 
+def training_step(
+    model: te.nn.Module, optimizer: te.optim.Optimizer, policies: Sequence[Policy] | None = None
+) -> te.CompiledStep:
+    """A compiled step from images and labels to the loss."""
+
+    @te.compile(policies=policies)
+    def step(images: te.Tensor, labels: te.Tensor) -> te.Tensor:
+        loss = te.functional.cross_entropy(model(images), labels)
+        optimizer.minimize(loss)
+        return loss
+
+    return step
+
+
 class Trained(NamedTuple):
     """What came of training to the end, and what it took; the loss is the mean of the last ones."""
 
@@ -75,13 +89,8 @@ class Training:
         if sparsity:
             self.pool = te.sparse.sparsify(self.model, sparsity, distribution)
         self.optimizer = OPTIMIZERS[optimizer](self.model.parameters(), lr=rate)
-        self.step = te.compile(self._step, policies=policies)
+        self.step = training_step(self.model, self.optimizer, policies)
         self.classes = te.compile(lambda x: self.model(x))
-
-    def _step(self, images: te.Tensor, labels: te.Tensor) -> te.Tensor:
-        loss = te.functional.cross_entropy(self.model(images), labels)
-        self.optimizer.minimize(loss)
-        return loss
 
     def to_the_end(
         self, batches: Iterable[Batch], steps: int, after: Callable[[], object] | None = None

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from training import training_step
 
 import tinygrad_edge as te
 from tinygrad_edge.policy import Budget, Default, Microbatch, Policy
@@ -55,14 +56,7 @@ def step_of(row: Row, sparse: bool) -> te.CompiledStep:
     optimizer = te.optim.Adam(model.parameters(), 1e-3)
     if sparse:
         te.sparse.sparsify(model, SPARSITY, optimizer=optimizer)
-
-    @te.compile(policies=row.policies)
-    def step(images, labels):
-        loss = te.functional.cross_entropy(model(images), labels)
-        optimizer.minimize(loss)
-        return loss
-
-    return step
+    return training_step(model, optimizer, row.policies)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
